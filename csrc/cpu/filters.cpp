@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// Filter chains applied to images and to YUV frames.
+#include "cpu/filters.hpp"
+
+namespace vharm {
+namespace VHARM_ISA {
+namespace {
+
+void run_span(const void* self, const Place& place, float* r, float* g, float* b, int n) {
+  const auto& chain = *static_cast<const FilterChain*>(self);
+  Stage stages[kMaxFilters];
+  make_stages(chain, place.n, stages);
+  run_chain(stages, chain.k, r, g, b, n);
+}
+
+}  // namespace
+
+Status filter_chain(const ImageView& image, const MaskView& mask, const FilterChain& chain,
+                    const ImageView& out, int threads) {
+  if (chain.k > kMaxFilters) return Status::unsupported;
+  return apply_image({run_span, &chain, false}, image, mask, out, threads);
+}
+
+Status filter_chain_yuv(const PlaneView* planes, const MaskView& mask, const FilterChain& chain,
+                        const YuvFormat& format, const PlaneView* out, int threads) {
+  if (chain.k > kMaxFilters) return Status::unsupported;
+  return apply_yuv({run_span, &chain, false}, planes, mask, format, out, threads);
+}
+
+}  // namespace VHARM_ISA
+}  // namespace vharm

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cpu/kernels.hpp"
+
+namespace vharm {
+namespace VHARM_ISA {
+
+#define VHARM_TEXT_(x) #x
+#define VHARM_TEXT(x) VHARM_TEXT_(x)
+
+// Defined in csrc/cpu/<family>.cpp with the signatures of the public launchers.
+Status filter_chain(const ImageView&, const MaskView&, const FilterChain&, const ImageView&, int);
+Status filter_chain_backward(const ImageView&, const ImageView&, const MaskView&,
+                             const FilterChain&, const ImageView&, const MaskView&, float*, float*,
+                             int);
+Status chain_means(const ImageView&, const FilterChain&, float*, int);
+Status chain_means_backward(const float*, const ImageView&, const FilterChain&, const ImageView&,
+                            float*, float*, int);
+Status filter_chain_loss(const ImageView&, const MaskView&, const FilterChain&, const ImageView&,
+                         int64_t, float*, int);
+Status filter_chain_loss_backward(const float*, const ImageView&, const MaskView&,
+                                  const FilterChain&, const ImageView&, int64_t, const ImageView&,
+                                  float*, float*, int);
+Status filter_chain_yuv(const PlaneView*, const MaskView&, const FilterChain&, const YuvFormat&,
+                        const PlaneView*, int);
+
+Status yuv_to_rgb(const PlaneView*, const YuvFormat&, const ImageView&, int);
+Status rgb_to_yuv(const ImageView&, const YuvFormat&, const PlaneView*, int);
+Status shrink_plane(const PlaneView&, const PlaneView&, int);
+
+const Kernels& table() {
+  static const Kernels kernels = {VHARM_TEXT(VHARM_ISA),
+                                  filter_chain,
+                                  filter_chain_backward,
+                                  chain_means,
+                                  chain_means_backward,
+                                  filter_chain_loss,
+                                  filter_chain_loss_backward,
+                                  filter_chain_yuv,
+                                  yuv_to_rgb,
+                                  rgb_to_yuv,
+                                  shrink_plane};
+  return kernels;
+}
+
+}  // namespace VHARM_ISA
+}  // namespace vharm

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// The entry points of one instruction set's code. csrc/cpu/kernels.cpp fills a table per
+// instruction set, csrc/runtime/dispatch.cpp picks one when the program runs.
+#pragma once
+
+#include "vharm/filters.hpp"
+#include "vharm/types.hpp"
+#include "vharm/yuv.hpp"
+
+namespace vharm {
+
+struct Kernels {
+  const char* isa;
+  decltype(&vharm::filter_chain) filter_chain;
+  decltype(&vharm::filter_chain_backward) filter_chain_backward;
+  decltype(&vharm::chain_means) chain_means;
+  decltype(&vharm::chain_means_backward) chain_means_backward;
+  decltype(&vharm::filter_chain_loss) filter_chain_loss;
+  decltype(&vharm::filter_chain_loss_backward) filter_chain_loss_backward;
+  decltype(&vharm::filter_chain_yuv) filter_chain_yuv;
+  decltype(&vharm::yuv_to_rgb) yuv_to_rgb;
+  decltype(&vharm::rgb_to_yuv) rgb_to_yuv;
+  decltype(&vharm::shrink_plane) shrink_plane;
+};
+
+// The table in use: the best the processor can run, or VHARM_CPU_ISA (baseline, avx2, avx512).
+const Kernels& kernels();
+// Why VHARM_CPU_ISA could not be obeyed, or null.
+const char* isa_problem();
+
+namespace baseline {
+const Kernels& table();
+}
+namespace avx2 {
+const Kernels& table();
+}
+namespace avx512 {
+const Kernels& table();
+}
+
+}  // namespace vharm

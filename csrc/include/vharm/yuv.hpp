@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// Y'CbCr planes: conversion and shrinking. Colour operations on planes are declared with their
+// families (filter_chain_yuv in filters.hpp, apply_lut_yuv in lut.hpp).
+#pragma once
+
+#include "vharm/types.hpp"
+
+namespace vharm {
+
+// Planes to RGB [1, H, W]; chroma is repeated over the luma sites it covers.
+VHARM_API Status yuv_to_rgb(const PlaneView* planes, const YuvFormat& format, const ImageView& rgb,
+                            int threads);
+
+// RGB to planes; chroma is the mean over the luma sites it covers.
+VHARM_API Status rgb_to_yuv(const ImageView& rgb, const YuvFormat& format, const PlaneView* planes,
+                            int threads);
+
+// Area average of a plane of any dtype, in its own sample units; `out` is float and not larger.
+VHARM_API Status shrink_plane(const PlaneView& plane, const PlaneView& out, int threads);
+
+}  // namespace vharm

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vharm/yuv.hpp"
+
+#include "python/views.hpp"
+
+namespace vharm::python {
+
+void bind_yuv(py::module_& module) {
+  module.def("yuv_to_rgb",
+             [](const py::tuple& in, const py::tuple& format, const py::tuple& out, int threads) {
+               const Planes from = planes(in);
+               const YuvFormat f = yuv_format(format);
+               const ImageView to = image_view(out);
+               Status status;
+               {
+                 py::gil_scoped_release release;
+                 status = yuv_to_rgb(from.items, f, to, threads);
+               }
+               check(status, "yuv_to_rgb");
+             });
+  module.def("rgb_to_yuv",
+             [](const py::tuple& in, const py::tuple& format, const py::tuple& out, int threads) {
+               const ImageView from = image_view(in);
+               const YuvFormat f = yuv_format(format);
+               const Planes to = planes(out);
+               Status status;
+               {
+                 py::gil_scoped_release release;
+                 status = rgb_to_yuv(from, f, to.items, threads);
+               }
+               check(status, "rgb_to_yuv");
+             });
+  module.def("shrink_plane", [](const py::tuple& in, const py::tuple& out, int threads) {
+    const PlaneView from = plane_view(in), to = plane_view(out);
+    Status status;
+    {
+      py::gil_scoped_release release;
+      status = shrink_plane(from, to, threads);
+    }
+    check(status, "shrink_plane");
+  });
+}
+
+}  // namespace vharm::python

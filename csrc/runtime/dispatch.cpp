@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// Chooses the instruction set once, and forwards the public launchers to it.
+#include <cstdlib>
+#include <cstring>
+
+#include "cpu/kernels.hpp"
+
+namespace vharm {
+namespace {
+
+const char* g_problem = nullptr;
+
+bool has_avx2() {
+#if defined(VHARM_X86)
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         __builtin_cpu_supports("f16c");
+#else
+  return false;
+#endif
+}
+
+bool has_avx512() {
+#if defined(VHARM_X86)
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#else
+  return false;
+#endif
+}
+
+const Kernels& pick() {
+  const char* asked = std::getenv("VHARM_CPU_ISA");
+#if defined(VHARM_X86)
+  if (asked != nullptr && *asked != '\0') {
+    if (std::strcmp(asked, "avx512") == 0 && has_avx512()) return avx512::table();
+    if (std::strcmp(asked, "avx2") == 0 && has_avx2()) return avx2::table();
+    if (std::strcmp(asked, "baseline") == 0) return baseline::table();
+    g_problem = "VHARM_CPU_ISA names an instruction set that is unknown or not on this processor";
+  }
+  if (has_avx512()) return avx512::table();
+  if (has_avx2()) return avx2::table();
+#else
+  if (asked != nullptr && *asked != '\0' && std::strcmp(asked, "baseline") != 0) {
+    g_problem = "VHARM_CPU_ISA: this build holds only the baseline";
+  }
+#endif
+  return baseline::table();
+}
+
+}  // namespace
+
+const Kernels& kernels() {
+  static const Kernels& chosen = pick();
+  return chosen;
+}
+
+const char* isa_problem() {
+  kernels();
+  return g_problem;
+}
+
+Status filter_chain(const ImageView& image, const MaskView& mask, const FilterChain& chain,
+                    const ImageView& out, int threads) {
+  return kernels().filter_chain(image, mask, chain, out, threads);
+}
+
+Status filter_chain_backward(const ImageView& grad, const ImageView& image, const MaskView& mask,
+                             const FilterChain& chain, const ImageView& grad_image,
+                             const MaskView& grad_mask, float* grad_arguments,
+                             float* grad_statistics, int threads) {
+  return kernels().filter_chain_backward(grad, image, mask, chain, grad_image, grad_mask,
+                                         grad_arguments, grad_statistics, threads);
+}
+
+Status chain_means(const ImageView& image, const FilterChain& chain, float* means, int threads) {
+  return kernels().chain_means(image, chain, means, threads);
+}
+
+Status chain_means_backward(const float* grad, const ImageView& image, const FilterChain& chain,
+                            const ImageView& grad_image, float* grad_arguments,
+                            float* grad_statistics, int threads) {
+  return kernels().chain_means_backward(grad, image, chain, grad_image, grad_arguments,
+                                        grad_statistics, threads);
+}
+
+Status filter_chain_loss(const ImageView& image, const MaskView& mask, const FilterChain& chain,
+                         const ImageView& targets, int64_t target_stride, float* losses,
+                         int threads) {
+  return kernels().filter_chain_loss(image, mask, chain, targets, target_stride, losses, threads);
+}
+
+Status filter_chain_loss_backward(const float* grad, const ImageView& image, const MaskView& mask,
+                                  const FilterChain& chain, const ImageView& targets,
+                                  int64_t target_stride, const ImageView& grad_image,
+                                  float* grad_arguments, float* grad_statistics, int threads) {
+  return kernels().filter_chain_loss_backward(grad, image, mask, chain, targets, target_stride,
+                                              grad_image, grad_arguments, grad_statistics, threads);
+}
+
+Status filter_chain_yuv(const PlaneView* planes, const MaskView& mask, const FilterChain& chain,
+                        const YuvFormat& format, const PlaneView* out, int threads) {
+  return kernels().filter_chain_yuv(planes, mask, chain, format, out, threads);
+}
+
+Status yuv_to_rgb(const PlaneView* planes, const YuvFormat& format, const ImageView& rgb,
+                  int threads) {
+  return kernels().yuv_to_rgb(planes, format, rgb, threads);
+}
+
+Status rgb_to_yuv(const ImageView& rgb, const YuvFormat& format, const PlaneView* planes,
+                  int threads) {
+  return kernels().rgb_to_yuv(rgb, format, planes, threads);
+}
+
+Status shrink_plane(const PlaneView& plane, const PlaneView& out, int threads) {
+  return kernels().shrink_plane(plane, out, threads);
+}
+
+}  // namespace vharm

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks that estimate what a foreground needs, and the files their weights live in.
+
+A model takes tensors and returns tensors; turning its output into a Look is a method's work.
+Models import torch and `vharm.ops`, nothing of vharm above those.
+"""
+
+from __future__ import annotations
+
+from vharm.models.efficientnet import (
+    B0_STAGES,
+    Encoder,
+    EncoderConfig,
+    Stage,
+    load_imagenet_backbone,
+)
+from vharm.models.harmonizer import Harmonizer
+from vharm.models.weights import (
+    Weights,
+    WeightsError,
+    inspect_weights,
+    load_weights,
+    save_weights,
+)
+
+__all__ = [
+    "B0_STAGES",
+    "Encoder",
+    "EncoderConfig",
+    "Harmonizer",
+    "Stage",
+    "Weights",
+    "WeightsError",
+    "inspect_weights",
+    "load_imagenet_backbone",
+    "load_weights",
+    "save_weights",
+]

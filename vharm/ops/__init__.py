@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel library: fused colour operations on images, usable alone.
+
+Every function runs on the best backend for its tensors; `vharm.ops.explain()` says which and why,
+`with vharm.ops.backend("reference"):` overrides.
+"""
+
+from ._backends import Choice, backend, explain
+from .filters import (
+    DEFAULT_FILTERS,
+    FILTERS,
+    filter_chain,
+    filter_chain_loss,
+    filter_statistics,
+)
+from .lut import apply_lut, fit_lut
+from .statistics import masked_moments
+from .yuv import (
+    PlaneMask,
+    YuvFormat,
+    filter_chain_yuv,
+    residual_yuv,
+    rgb_to_yuv,
+    shrink_plane,
+    yuv_thumbnail,
+    yuv_to_rgb,
+)
+
+__all__ = [
+    "DEFAULT_FILTERS",
+    "FILTERS",
+    "Choice",
+    "PlaneMask",
+    "YuvFormat",
+    "apply_lut",
+    "backend",
+    "explain",
+    "filter_chain",
+    "filter_chain_loss",
+    "filter_chain_yuv",
+    "filter_statistics",
+    "fit_lut",
+    "masked_moments",
+    "residual_yuv",
+    "rgb_to_yuv",
+    "shrink_plane",
+    "yuv_thumbnail",
+    "yuv_to_rgb",
+]

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Argument checks of the public ops: each message names the argument, what was expected, what came.
+
+Checks run once, at the public edge, and build their text only when they fail (formatting a tensor
+into a string waits for the GPU).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+LAYOUTS = ("NCHW", "NHWC")
+FLOAT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+IMAGE_DTYPES = (torch.uint8, torch.uint16, *FLOAT_DTYPES)
+MASK_DTYPES = (torch.bool, *IMAGE_DTYPES)
+
+
+def full_scale(dtype: torch.dtype) -> float:
+    """The sample value that means 1.0."""
+    return {torch.uint8: 255.0, torch.uint16: 65535.0}.get(dtype, 1.0)
+
+
+def is_tensor(op: str, name: str, value: object) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{op}: {name} must be a torch.Tensor, got {type(value).__name__}")
+
+
+def has_dtype(op: str, name: str, tensor: Tensor, allowed: Sequence[torch.dtype]) -> None:
+    is_tensor(op, name, tensor)
+    if tensor.dtype not in allowed:
+        expected = ", ".join(str(d).removeprefix("torch.") for d in allowed)
+        raise TypeError(f"{op}: {name} must have dtype {expected}; got {tensor.dtype}")
+
+
+def has_layout(op: str, layout: str) -> None:
+    if layout not in LAYOUTS:
+        raise ValueError(f"{op}: layout must be one of {', '.join(LAYOUTS)}; got {layout!r}")
+
+
+def has_shape(op: str, name: str, tensor: Tensor, expected: Sequence[int | str]) -> None:
+    """`expected` mixes sizes and names of free dimensions, e.g. (n, "K")."""
+    shape = tuple(tensor.shape)
+    if len(shape) != len(expected) or any(
+        isinstance(e, int) and e != s for s, e in zip(shape, expected, strict=False)
+    ):
+        wanted = ", ".join(str(e) for e in expected)
+        raise ValueError(f"{op}: {name} must have shape [{wanted}], got {list(shape)}")
+
+
+def on_device(op: str, name: str, tensor: Tensor, device: torch.device) -> None:
+    if tensor.device != device:
+        raise ValueError(f"{op}: {name} must be on {device} like the image, got {tensor.device}")
+
+
+def image(op: str, tensor: Tensor, layout: str, *, name: str = "image") -> tuple[int, int, int]:
+    """Checks an RGB image batch and returns (n, height, width)."""
+    has_layout(op, layout)
+    has_dtype(op, name, tensor, IMAGE_DTYPES)
+    expected = ("N", 3, "H", "W") if layout == "NCHW" else ("N", "H", "W", 3)
+    has_shape(op, name, tensor, expected)
+    if layout == "NCHW":
+        n, _, height, width = tensor.shape
+    else:
+        n, height, width, _ = tensor.shape
+    return n, height, width
+
+
+def mask(
+    op: str, tensor: Tensor, size: tuple[int, int, int], layout: str, device: torch.device,
+    *, name: str = "mask",
+) -> None:  # fmt: skip
+    """Checks a mask batch against an image's (n, height, width)."""
+    has_dtype(op, name, tensor, MASK_DTYPES)
+    n, height, width = size
+    expected = (n, 1, height, width) if layout == "NCHW" else (n, height, width, 1)
+    has_shape(op, name, tensor, expected)
+    on_device(op, name, tensor, device)
+
+
+def strength(op: str, value: float) -> float:
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"{op}: strength must be a number, got {type(value).__name__}")
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{op}: strength must be in [0, 1], got {value}")
+    return float(value)

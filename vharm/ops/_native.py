@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiled modules `vharm._C` and `vharm._cuda`, and how tensors are shown to them.
+
+The modules know no framework: a tensor crosses as its data pointer, dtype code, sizes and strides.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from ._backends import Request
+from ._check import full_scale
+
+# Must equal vharm::DType in csrc/include/vharm/types.hpp.
+DTYPE_CODES = {
+    torch.uint8: 0,
+    torch.uint16: 1,
+    torch.float16: 2,
+    torch.bfloat16: 3,
+    torch.float32: 4,
+    torch.bool: 0,
+}
+
+
+@functools.cache
+def _load(name: str) -> tuple[ModuleType | None, str | None]:
+    try:
+        return importlib.import_module(f"vharm.{name}"), None
+    except ModuleNotFoundError:
+        return None, f"vharm.{name} was not built (see VHARM_BUILD in the installation notes)"
+    except ImportError as error:
+        return None, f"vharm.{name} was built but does not load: {error}"
+
+
+def cpu_module() -> ModuleType:
+    """`vharm._C`; only called after `why_not_cpp` said it is there."""
+    module, reason = _load("_C")
+    if module is None:
+        raise RuntimeError(reason)
+    return module
+
+
+def cuda_module() -> ModuleType:
+    """`vharm._cuda`; only called after `why_not_cuda` said it is there."""
+    module, reason = _load("_cuda")
+    if module is None:
+        raise RuntimeError(reason)
+    return module
+
+
+def why_not_cpp(request: Request) -> str | None:
+    """The reason the C++ backend cannot run this request, or None."""
+    module, reason = _load("_C")
+    if module is None:
+        return reason
+    if request.device.type != "cpu":
+        return f"runs on the CPU; the tensors are on {request.device}"
+    if request.dtype not in DTYPE_CODES:
+        return f"has no kernel for {request.dtype}"
+    return None
+
+
+def why_not_cuda(request: Request) -> str | None:
+    """The reason the CUDA backend cannot run this request, or None."""
+    module, reason = _load("_cuda")
+    if module is None:
+        return reason
+    if request.device.type != "cuda":
+        return f"runs on CUDA tensors; these are on {request.device}"
+    if request.dtype not in DTYPE_CODES:
+        return f"has no kernel for {request.dtype}"
+    return cuda_device_problem()
+
+
+@functools.cache
+def cuda_device_problem() -> str | None:
+    """None when `vharm._cuda` sees a usable device, else what it says."""
+    module, reason = _load("_cuda")
+    if module is None:
+        return reason
+    status = module.device_status()
+    return None if status == "ok" else status
+
+
+def image_view(tensor: Tensor, layout: str) -> tuple[int, ...]:
+    """(pointer, dtype, n, h, w, stride n, stride c, stride h, stride w) for vharm::ImageView."""
+    if layout == "NCHW":
+        n, _, h, w = tensor.shape
+        sn, sc, sh, sw = tensor.stride()
+    else:
+        n, h, w, _ = tensor.shape
+        sn, sh, sw, sc = tensor.stride()
+    return (tensor.data_ptr(), DTYPE_CODES[tensor.dtype], n, h, w, sn, sc, sh, sw)
+
+
+def mask_view(tensor: Tensor | None, layout: str, strength: float) -> tuple[float, ...] | None:
+    """(pointer, dtype, stride n, stride h, stride w, black, white, strength), or None for ones."""
+    if tensor is None:
+        return None if strength == 1.0 else (0, 0, 0, 0, 0, 0.0, 1.0, strength)
+    if layout == "NCHW":
+        sn, _, sh, sw = tensor.stride()
+    else:
+        sn, sh, sw, _ = tensor.stride()
+    white = 1.0 if tensor.dtype == torch.bool else full_scale(tensor.dtype)
+    return (tensor.data_ptr(), DTYPE_CODES[tensor.dtype], sn, sh, sw, 0.0, white, strength)
+
+
+def threads() -> int:
+    """How many threads a CPU kernel may use: torch's own setting."""
+    return torch.get_num_threads()
