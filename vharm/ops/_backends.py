@@ -79,7 +79,6 @@ def forced() -> str | None:
     return _forced.get()
 
 
-@torch.compiler.assume_constant_result
 def choose(op: str, device: torch.device, dtype: torch.dtype) -> str:
     """The backend to use for an op on tensors of this device and leading dtype.
 
@@ -100,6 +99,11 @@ def choose(op: str, device: torch.device, dtype: torch.dtype) -> str:
         if candidate.why_not(request) is None:
             return candidate.name
     raise RuntimeError(f"{op}: no backend can run; see vharm.ops.explain()")
+
+
+# What torch.compiler.assume_constant_result does, without its import of the whole compiler (and of
+# triton), which would more than double the time of `import vharm`.
+choose._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def explain(device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> list[Choice]:

@@ -20,6 +20,11 @@ from ._backends import Request
 def _package() -> tuple[str | None, str | None]:
     if importlib.util.find_spec("triton") is None:
         return None, "triton is not installed"
+    from importlib.metadata import version
+
+    found = version("triton")
+    if tuple(int(part) for part in found.split(".")[:2]) < (3, 3):
+        return None, f"triton {found} is too old; the kernels need 3.3"
     name = "vharm.triton_kernels"
     if importlib.util.find_spec(name) is not None:
         return name, None
