@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Harmonizer as a method: weights, what the network sees, the Looks that come out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from vharm import methods, ops
+from vharm.looks import FilterLook
+from vharm.methods import HarmonizerMethod
+from vharm.models.harmonizer import Harmonizer
+from vharm.models.weights import WeightsError, save_weights
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """An untrained network whose arguments are not all near 0."""
+    torch.manual_seed(0)
+    model = Harmonizer()
+    with torch.no_grad():
+        for i, head in enumerate(model.regressor.heads):
+            head.argument.bias.fill_((-1) ** i * 0.2)
+        model.regressor.heads[0].argument.bias.fill_(1.7)
+    path = tmp_path_factory.mktemp("weights") / "harmonizer.safetensors"
+    save_weights(path, model, architecture="harmonizer", config=model.settings())
+    return path
+
+
+@pytest.fixture(scope="module")
+def method(weights):
+    return methods.get("harmonizer", weights=weights)
+
+
+def test_without_weights_it_says_what_to_do():
+    with pytest.raises(WeightsError, match=r"--weights FILE.*weights=.*mkl, reinhard"):
+        methods.get("harmonizer")
+    with pytest.raises((WeightsError, OSError), match="absent"):
+        methods.get("harmonizer", weights="absent.safetensors")
+
+
+def test_looks_hold_unclamped_arguments_and_the_small_frames_means(method):
+    torch.manual_seed(1)
+    frames, masks = torch.rand(2, 3, 256, 256), torch.zeros(2, 1, 256, 256)
+    masks[0, :, 60:200, 50:150] = 1
+    look, empty = method.estimate(frames, masks)
+    assert isinstance(look, FilterLook)
+    assert look.filters == ops.DEFAULT_FILTERS
+    assert look.arguments[0] > 1
+    expected = ops.filter_statistics(frames[:1], look.arguments[None])[0]
+    torch.testing.assert_close(look.statistics, expected)
+    assert not look.quantized_contrast
+    torch.testing.assert_close(empty.apply(frames), frames, atol=1e-5, rtol=0)
+
+
+def test_what_the_network_sees():
+    torch.manual_seed(2)
+    frame, mask = torch.rand(1, 3, 8, 8), torch.zeros(1, 1, 8, 8)
+    mask[..., 2:5, 2:5] = 1
+    request = HarmonizerMethod.request
+    bare = object.__new__(HarmonizerMethod)
+    seen = bare._seen(request(bare, frame, mask, None, None))
+    torch.testing.assert_close(seen, frame)
+    other = torch.rand(1, 3, 4, 4)
+    seen = bare._seen(request(bare, frame, mask, other, None))
+    inside = mask.bool().expand_as(frame)
+    assert torch.equal(seen[inside], frame[inside])
+    assert not torch.isclose(seen[~inside], frame[~inside]).all()
+    counts = torch.ones(1, 1, 8, 8)
+    counts[..., :2] = 0
+    seen = bare._seen(request(bare, frame, mask, None, counts))
+    kept = (counts * (1 - mask)).bool().expand_as(frame)
+    mean = frame[kept].reshape(3, -1).mean(1)
+    torch.testing.assert_close(seen[..., 0, 0], mean[None])
+    torch.testing.assert_close(seen[kept], frame[kept])
+    torch.testing.assert_close(seen[inside], frame[inside])
+
+
+def test_published_checkpoints_take_the_released_contrast(weights):
+    assert methods.get("harmonizer", weights=weights, quantized_contrast=True).quantized_contrast

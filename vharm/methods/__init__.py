@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Methods: from a small composite and its mask to a Look.
+
+`get("mkl")` makes one, `names()` and `describe()` list them; `vharm.methods()`, the module called,
+is `describe()`. Other packages add methods with `register` or through the entry-point group
+`vharm.methods`.
+"""
+
+import sys
+from types import ModuleType
+
+from .base import Method
+from .harmonizer import HarmonizerMethod
+from .histogram import Histogram
+from .mkl import Mkl
+from .registry import MethodInfo, default_name, describe, get, names, register
+from .reinhard import Reinhard
+from .transfer import ColourTransfer
+
+__all__ = [
+    "ColourTransfer",
+    "HarmonizerMethod",
+    "Histogram",
+    "Method",
+    "MethodInfo",
+    "Mkl",
+    "Reinhard",
+    "default_name",
+    "describe",
+    "get",
+    "names",
+    "register",
+]
+
+
+class _Callable(ModuleType):
+    """Lets `vharm.methods()` list the methods beside `vharm.methods.get(...)` making one."""
+
+    def __call__(self) -> list[MethodInfo]:
+        return describe()
+
+
+sys.modules[__name__].__class__ = _Callable

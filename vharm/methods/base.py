@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a method is, and the checks all of them share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from vharm.looks import Look
+
+WORKING_SIDE = 256
+
+
+@dataclass(frozen=True)
+class Request:
+    """Checked inputs of `Method.estimate`, background defaults filled in.
+
+    Attributes:
+        frames: `[B,3,h,w]` float.
+        masks: `[B,1,h,w]` float, the foreground.
+        background: `[B,3,h',w']` float, what to match; the frames themselves by default.
+        background_weight: `[B,1,h',w']` float, how much each of its pixels counts.
+        external: whether `background` is another picture than the frames.
+    """
+
+    frames: Tensor
+    masks: Tensor
+    background: Tensor
+    background_weight: Tensor
+    external: bool
+
+
+class Method(ABC):
+    """Estimates Looks.
+
+    Attributes:
+        name: how users ask for it.
+        summary: one line on what it does.
+        when_to_use: a sentence for a list of methods.
+        source: the work it comes from.
+        licence: of the method's code; weights state their own.
+        needs_weights: whether it is of use only with trained weights.
+        look_ahead: how many later frames must be known before a frame's Look; 0 for all
+            frame-wise methods.
+        batch: how many frames are best given at once.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    when_to_use: ClassVar[str]
+    source: ClassVar[str]
+    licence: ClassVar[str] = "Apache-2.0"
+    needs_weights: ClassVar[bool] = False
+    look_ahead: ClassVar[int] = 0
+    batch: int = 8
+
+    @classmethod
+    def why_not(cls) -> str | None:
+        """None if the method can be made without further options, else the reason."""
+        return None
+
+    def working_size(self, height: int, width: int) -> tuple[int, int]:
+        """The size (h, w) frames should have for `estimate`; never larger than the frame.
+
+        The longer side becomes 256 pixels and the aspect is kept; networks override this.
+        """
+        for name, value in (("height", height), ("width", width)):
+            if value < 1:
+                raise ValueError(f"working_size: {name} must be positive, got {value}")
+        scale = min(1.0, WORKING_SIDE / max(height, width))
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+    @abstractmethod
+    def estimate(
+        self,
+        frames: Tensor,
+        masks: Tensor,
+        *,
+        background: Tensor | None = None,
+        background_weight: Tensor | None = None,
+    ) -> list[Look]:
+        """One Look for each frame.
+
+        Args:
+            frames: `[B,3,h,w]` float composites, RGB in [0,1], of `working_size`.
+            masks: `[B,1,h,w]` float foreground in [0,1], soft edges allowed.
+            background: `[B,3,h',w']` or `[1,3,h',w']` float: another picture to match instead of
+                the frame's own background.
+            background_weight: `[B,1,...]` or `[1,1,...]` float in [0,1], of `background`'s size
+                where that is given and of the frames' otherwise: which background counts. The
+                frame's own foreground never does. Default: all of it.
+
+        Returns:
+            B Looks, on the CPU. A frame with an empty mask, or with no background that counts,
+            gets a Look that changes nothing.
+
+        Raises:
+            TypeError, ValueError: naming the argument; values that are not finite are refused.
+        """
+
+    def request(
+        self,
+        frames: Tensor,
+        masks: Tensor,
+        background: Tensor | None,
+        background_weight: Tensor | None,
+    ) -> Request:
+        """Checks the arguments of `estimate` and fills in the defaults."""
+        owner = self.name
+        _check_picture(owner, "frames", frames, 3)
+        _check_picture(owner, "masks", masks, 1)
+        count, _, height, width = frames.shape
+        _expect(owner, "masks", masks, {(count, 1, height, width)})
+        own = background is None
+        if background is None:
+            background = frames
+        else:
+            _check_picture(owner, "background", background, 3)
+            size = tuple(background.shape[2:])
+            _expect(owner, "background", background, {(count, 3, *size), (1, 3, *size)})
+        size = tuple(background.shape[2:])
+        if background_weight is None:
+            background_weight = background.new_ones(1, 1, *size)
+        else:
+            _check_picture(owner, "background_weight", background_weight, 1)
+            allowed = {(count, 1, *size), (1, 1, *size)}
+            _expect(owner, "background_weight", background_weight, allowed)
+        weight = background_weight.float().expand(count, -1, -1, -1)
+        if own:
+            weight = weight * (1 - masks.float())
+        return Request(
+            frames.float(),
+            masks.float(),
+            background.float().expand(count, -1, -1, -1),
+            weight,
+            not own,
+        )
+
+
+def _check_picture(owner: str, name: str, tensor: object, channels: int) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{owner}: {name} must be a torch.Tensor, got {type(tensor).__name__}")
+    if not tensor.is_floating_point():
+        raise TypeError(f"{owner}: {name} must be floating point in [0, 1], got {tensor.dtype}")
+    shape = tuple(tensor.shape)
+    if len(shape) != 4 or shape[1] != channels or 0 in shape[1:]:
+        raise ValueError(
+            f"{owner}: {name} must have shape [B, {channels}, h, w], got {list(shape)}"
+        )
+    if not bool(torch.isfinite(tensor).all()):
+        raise ValueError(f"{owner}: {name} must be finite, got NaN or infinity")
+    if channels == 1 and tensor.numel() and not 0 <= tensor.min() <= tensor.max() <= 1:
+        raise ValueError(
+            f"{owner}: {name} must be in [0, 1], got {float(tensor.min())} to {float(tensor.max())}"
+        )
+
+
+def _expect(owner: str, name: str, tensor: Tensor, shapes: set[tuple[int, ...]]) -> None:
+    if tuple(tensor.shape) not in shapes:
+        wanted = " or ".join(str(list(s)) for s in sorted(shapes))
+        raise ValueError(f"{owner}: {name} must have shape {wanted}, got {list(tensor.shape)}")

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The network Harmonizer as a method: from frames to white-box filter arguments."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vharm.looks import FilterLook, Look
+from vharm.ops.filters import filter_statistics
+
+from .base import Method, Request
+
+SIZE = 256
+NO_WEIGHTS = (
+    "harmonizer: no trained weights are shipped with vharm yet; give a file with `--weights FILE` "
+    "or `weights=`, a vharm .safetensors file or a published Harmonizer checkpoint (.pth), or use "
+    "a method that needs none: mkl, reinhard or histogram"
+)
+
+
+class HarmonizerMethod(Method):
+    """Harmonizer's filter arguments, with the means of the small frame.
+
+    A `background` picture takes the place of the background the network sees; with a
+    `background_weight`, what does not count is painted in the mean colour of what does.
+
+    Args:
+        weights: a vharm `.safetensors` file, or a published checkpoint.
+        device: where the network runs.
+        quantized_contrast: the floored contrast gain of the released implementation; None takes
+            it for published checkpoints, which were trained with it.
+
+    Raises:
+        vharm.models.weights.WeightsError: no `weights`, or a file that cannot be used.
+    """
+
+    name = "harmonizer"
+    summary = "a network that sets six white-box filters (temperature ... shadow)"
+    when_to_use = "the best results, with editable parameters, once you have weights."
+    source = "Ke et al., Harmonizer: Learning to Perform White-Box Harmonization, ECCV 2022"
+    needs_weights = True
+
+    def __init__(
+        self,
+        weights: str | os.PathLike[str] | None = None,
+        *,
+        device: str | torch.device = "cpu",
+        quantized_contrast: bool | None = None,
+    ) -> None:
+        from vharm.models.harmonizer import Harmonizer
+        from vharm.models.weights import CHECKPOINT_SUFFIXES, WeightsError
+
+        if weights is None:
+            raise WeightsError(NO_WEIGHTS)
+        self.network = Harmonizer.from_weights(weights, input_size=SIZE).to(device).eval()
+        self.device = torch.device(device)
+        if quantized_contrast is None:
+            quantized_contrast = Path(weights).suffix.lower() in CHECKPOINT_SUFFIXES
+        self.quantized_contrast = quantized_contrast
+
+    @classmethod
+    def why_not(cls) -> str | None:
+        return NO_WEIGHTS
+
+    def working_size(self, height: int, width: int) -> tuple[int, int]:
+        """256 x 256 whatever the aspect, as the network was trained."""
+        super().working_size(height, width)
+        return SIZE, SIZE
+
+    @torch.no_grad()
+    def estimate(
+        self,
+        frames: Tensor,
+        masks: Tensor,
+        *,
+        background: Tensor | None = None,
+        background_weight: Tensor | None = None,
+    ) -> list[Look]:
+        given = self.request(frames, masks, background, background_weight)
+        filters = self.network.filters
+        looks: list[Look] = [FilterLook.identity(filters) for _ in range(len(frames))]
+        use = (given.masks.amax((1, 2, 3)) > 0) & (given.background_weight.amax((1, 2, 3)) > 0)
+        if not bool(use.any()):
+            return looks
+        seen = self._seen(given)[use].to(self.device)
+        arguments = self.network(seen, given.masks[use].to(self.device)).float()
+        # The chain runs on the composite, so the means are its own and not those of what is seen.
+        statistics = filter_statistics(
+            given.frames[use].to(self.device), arguments, filters=filters,
+            quantized_contrast=self.quantized_contrast,
+        )  # fmt: skip
+        for row, i in enumerate(use.nonzero().flatten().tolist()):
+            looks[i] = FilterLook(
+                arguments[row].cpu().clone(), statistics[row].cpu().clone(), filters,
+                self.quantized_contrast,
+            )  # fmt: skip
+        return looks
+
+    @staticmethod
+    def _seen(given: Request) -> Tensor:
+        """What the network is shown, [B,3,h,w]."""
+        weight = given.background_weight
+        behind = given.background
+        total = weight.sum((2, 3), keepdim=True).clamp(min=1e-6)
+        mean = (behind * weight).sum((2, 3), keepdim=True) / total
+        if given.external:
+            behind = weight * behind + (1 - weight) * mean
+            size = given.frames.shape[2:]
+            if behind.shape[2:] != size:
+                behind = F.interpolate(behind, size, mode="bilinear", antialias=True)
+        else:
+            # The default weight is 1 - M: what of the background does not count is what is
+            # missing from it.
+            counts = weight + given.masks
+            behind = counts * behind + (1 - counts) * mean
+        return given.masks * given.frames + (1 - given.masks) * behind
