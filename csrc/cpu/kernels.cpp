@@ -23,6 +23,19 @@ Status filter_chain_loss_backward(const float*, const ImageView&, const MaskView
 Status filter_chain_yuv(const PlaneView*, const MaskView&, const FilterChain&, const YuvFormat&,
                         const PlaneView*, int);
 
+Status apply_lut(const ImageView&, const MaskView&, const LutView&, Interpolation,
+                 const ImageView&, int);
+Status apply_lut_yuv(const PlaneView*, const MaskView&, const LutView&, Interpolation,
+                     const YuvFormat&, const PlaneView*, int);
+Status apply_lut_backward(const ImageView&, const ImageView&, const MaskView&, const LutView&,
+                          Interpolation, const ImageView&, const MaskView&, float*, int);
+Status lut_splat(const ImageView&, const ImageView&, const MaskView&, int, bool, float*, int);
+
+Status masked_moments(const ImageView&, const MaskView&, float*, float*, float*, int);
+Status masked_moments_backward(const float*, const float*, const float*, const ImageView&,
+                               const MaskView&, const float*, const float*, const float*,
+                               const ImageView&, const MaskView&, int);
+
 Status yuv_to_rgb(const PlaneView*, const YuvFormat&, const ImageView&, int);
 Status rgb_to_yuv(const ImageView&, const YuvFormat&, const PlaneView*, int);
 Status shrink_plane(const PlaneView&, const PlaneView&, int);
@@ -36,6 +49,12 @@ const Kernels& table() {
                                   filter_chain_loss,
                                   filter_chain_loss_backward,
                                   filter_chain_yuv,
+                                  apply_lut,
+                                  apply_lut_yuv,
+                                  apply_lut_backward,
+                                  lut_splat,
+                                  masked_moments,
+                                  masked_moments_backward,
                                   yuv_to_rgb,
                                   rgb_to_yuv,
                                   shrink_plane};

@@ -4,6 +4,8 @@
 #pragma once
 
 #include "vharm/filters.hpp"
+#include "vharm/lut.hpp"
+#include "vharm/statistics.hpp"
 #include "vharm/types.hpp"
 #include "vharm/yuv.hpp"
 
@@ -18,6 +20,12 @@ struct Kernels {
   decltype(&vharm::filter_chain_loss) filter_chain_loss;
   decltype(&vharm::filter_chain_loss_backward) filter_chain_loss_backward;
   decltype(&vharm::filter_chain_yuv) filter_chain_yuv;
+  decltype(&vharm::apply_lut) apply_lut;
+  decltype(&vharm::apply_lut_yuv) apply_lut_yuv;
+  decltype(&vharm::apply_lut_backward) apply_lut_backward;
+  decltype(&vharm::lut_splat) lut_splat;
+  decltype(&vharm::masked_moments) masked_moments;
+  decltype(&vharm::masked_moments_backward) masked_moments_backward;
   decltype(&vharm::yuv_to_rgb) yuv_to_rgb;
   decltype(&vharm::rgb_to_yuv) rgb_to_yuv;
   decltype(&vharm::shrink_plane) shrink_plane;

@@ -5,6 +5,8 @@
 
 namespace vharm::python {
 void bind_filters(py::module_& module);
+void bind_lut(py::module_& module);
+void bind_statistics(py::module_& module);
 void bind_yuv(py::module_& module);
 }  // namespace vharm::python
 
@@ -16,5 +18,7 @@ PYBIND11_MODULE(_C, module) {
     return problem == nullptr ? "" : problem;
   });
   vharm::python::bind_filters(module);
+  vharm::python::bind_lut(module);
+  vharm::python::bind_statistics(module);
   vharm::python::bind_yuv(module);
 }

@@ -102,6 +102,45 @@ Status filter_chain_yuv(const PlaneView* planes, const MaskView& mask, const Fil
   return kernels().filter_chain_yuv(planes, mask, chain, format, out, threads);
 }
 
+Status apply_lut(const ImageView& image, const MaskView& mask, const LutView& lut,
+                 Interpolation interpolation, const ImageView& out, int threads) {
+  return kernels().apply_lut(image, mask, lut, interpolation, out, threads);
+}
+
+Status apply_lut_yuv(const PlaneView* planes, const MaskView& mask, const LutView& lut,
+                     Interpolation interpolation, const YuvFormat& format, const PlaneView* out,
+                     int threads) {
+  return kernels().apply_lut_yuv(planes, mask, lut, interpolation, format, out, threads);
+}
+
+Status apply_lut_backward(const ImageView& grad, const ImageView& image, const MaskView& mask,
+                          const LutView& lut, Interpolation interpolation,
+                          const ImageView& grad_image, const MaskView& grad_mask, float* grad_lut,
+                          int threads) {
+  return kernels().apply_lut_backward(grad, image, mask, lut, interpolation, grad_image, grad_mask,
+                                      grad_lut, threads);
+}
+
+Status lut_splat(const ImageView& source, const ImageView& target, const MaskView& mask, int size,
+                 bool offset, float* sums, int threads) {
+  return kernels().lut_splat(source, target, mask, size, offset, sums, threads);
+}
+
+Status masked_moments(const ImageView& image, const MaskView& mask, float* mean, float* covariance,
+                      float* weight, int threads) {
+  return kernels().masked_moments(image, mask, mean, covariance, weight, threads);
+}
+
+Status masked_moments_backward(const float* grad_mean, const float* grad_covariance,
+                               const float* grad_weight, const ImageView& image,
+                               const MaskView& mask, const float* mean, const float* covariance,
+                               const float* weight, const ImageView& grad_image,
+                               const MaskView& grad_mask, int threads) {
+  return kernels().masked_moments_backward(grad_mean, grad_covariance, grad_weight, image, mask,
+                                           mean, covariance, weight, grad_image, grad_mask,
+                                           threads);
+}
+
 Status yuv_to_rgb(const PlaneView* planes, const YuvFormat& format, const ImageView& rgb,
                   int threads) {
   return kernels().yuv_to_rgb(planes, format, rgb, threads);

@@ -469,5 +469,6 @@ def test_errors_name_the_argument(call, error, words):
 def test_arguments_are_clamped(x):
     v = natural(1, 6, 6, seed=0)
     out = filter_chain(v, None, torch.tensor([[float(x)]]), filters=("exposure",))
-    clamped = filter_chain(v, None, torch.tensor([[float(min(max(x, -1), 1))]]), filters=("exposure",))
+    inside = torch.tensor([[float(min(max(x, -1), 1))]])
+    clamped = filter_chain(v, None, inside, filters=("exposure",))
     assert torch.equal(out, clamped)

@@ -81,6 +81,33 @@ def test_filter_chain_yuv_agrees_with_reference(backend, data):
         assert_planes_close(out, expected)
 
 
+@pytest.mark.parametrize("backend", CPP)
+@given(data=st.data())
+def test_apply_lut_yuv_agrees_with_reference(backend, data):
+    format = data.draw(formats())
+    planes = data.draw(frames(format))
+    mask = plane_mask(*planes[0].shape, seed=data.draw(st.integers(0, 99)))
+    size = data.draw(st.sampled_from((2, 9, 33)))
+    axis = torch.linspace(0, 1, size)
+    grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1)
+    lut = 0.1 + 0.7 * grid.flip(-1) ** 1.3 + 0.1 * grid
+    options = {
+        "format": format, "strength": 0.9,
+        "interpolation": data.draw(st.sampled_from(("tetrahedral", "trilinear"))),
+    }  # fmt: skip
+    with ops.backend("reference"):
+        expected = ops.apply_lut_yuv(planes, mask, lut, **options)
+    with ops.backend(backend):
+        out = ops.apply_lut_yuv(planes, mask, lut, **options)
+    if format.depth == 16:
+        for a, b in zip(out, expected, strict=True):
+            assert (a.to(torch.int64) - b.to(torch.int64)).abs().max() <= 16
+    else:
+        assert_planes_close(out, expected)
+    touched = mask.unit() > 0
+    assert torch.equal(out[0].to(torch.int32)[~touched], planes[0].to(torch.int32)[~touched])
+
+
 @pytest.mark.parametrize("backend", ["reference", *CPP])
 @given(data=st.data())
 def test_untouched_samples_keep_their_value(backend, data):
@@ -184,7 +211,8 @@ def test_thumbnail_and_conversion_agree_with_reference(backend, data):
                     ops.yuv_to_rgb(planes, format=format).float() / 255,
                 )
             )
-    for found, expected, bound in zip(results[1], results[0], (2e-5, 2e-5, 1.01 / 255), strict=True):
+    bounds = (2e-5, 2e-5, 1.01 / 255)
+    for found, expected, bound in zip(results[1], results[0], bounds, strict=True):
         assert (found - expected).abs().max() <= bound
 
 

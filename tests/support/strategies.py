@@ -35,7 +35,8 @@ def backends(op: str) -> list[str]:
 
 def natural(n: int, height: int, width: int, *, seed: int) -> Tensor:
     """Smooth pictures [N,3,H,W] in [0,1] with texture, black and white: nearer to photographs than
-    noise, and with ties of channels."""
+    noise, and with ties of channels.
+    """
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(n, 3, 4, 5, generator=generator)
     v = torch.nn.functional.interpolate(

@@ -41,7 +41,9 @@ class HarmonizerMethod(Method):
 
     name = "harmonizer"
     summary = "a network that sets six white-box filters (temperature ... shadow)"
-    when_to_use = "when you have trained weights: a learned estimate whose six values can be edited by hand."
+    when_to_use = (
+        "when you have trained weights: a learned estimate whose six values can be edited by hand."
+    )
     source = "Ke et al., Harmonizer: Learning to Perform White-Box Harmonization, ECCV 2022"
     needs_weights = True
 

@@ -18,6 +18,7 @@ from .statistics import masked_moments
 from .yuv import (
     PlaneMask,
     YuvFormat,
+    apply_lut_yuv,
     filter_chain_yuv,
     residual_yuv,
     rgb_to_yuv,
@@ -33,6 +34,7 @@ __all__ = [
     "PlaneMask",
     "YuvFormat",
     "apply_lut",
+    "apply_lut_yuv",
     "backend",
     "explain",
     "filter_chain",

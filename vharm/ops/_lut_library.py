@@ -14,20 +14,12 @@ from torch import Tensor
 
 from . import _backends, _lut_native
 from ._library import define
-from ._native import cpu_module, why_not_cpp
+from ._native import why_not_cpp
 from ._triton import triton_module, why_not_triton
-
-
-def _why_not_cpp(request: _backends.Request) -> str | None:
-    reason = why_not_cpp(request)
-    if reason is None and not hasattr(cpu_module(), "apply_lut"):
-        return "vharm._C is older than this op: build it again"
-    return reason
-
 
 CANDIDATES = (
     _backends.Candidate("triton", why_not_triton),
-    _backends.Candidate("cpp", _why_not_cpp),
+    _backends.Candidate("cpp", why_not_cpp),
     _backends.Candidate("reference", lambda request: None),
 )
 for _op in ("apply_lut", "fit_lut"):

@@ -3,7 +3,8 @@
 
 Bytes moved per pixel by the fused kernel: uint8 RGB with a float mask 3 B + 4 B read and 3 B
 written, where the mask is set; float32 12 + 4 + 12 B. Tables of up to 33 nodes stay in the second
-cache level.
+cache level. For 8-bit images the C++ backend packs the table into 16 bits a value: fewer than 0.5 %
+of the samples come out one level beside the exact result.
 """
 
 from __future__ import annotations
@@ -56,13 +57,10 @@ def apply_lut(
     """
     op = "apply_lut"
     size = _check.image(op, image, layout)
-    lut = _check_lut(op, lut, size[0], image.device)
+    lut = check_lut(op, lut, size[0], image.device)
     if mask is not None:
         _check.mask(op, mask, size, layout, image.device)
-    if interpolation not in INTERPOLATIONS:
-        raise ValueError(
-            f"{op}: interpolation must be one of {', '.join(INTERPOLATIONS)}; got {interpolation!r}"
-        )
+    check_interpolation(op, interpolation)
     strength = _check.strength(op, strength)
     chosen = _backends.choose(op, image.device, image.dtype)
     lut = lut.to(_wide(image))
@@ -134,7 +132,15 @@ def fit_lut(
     return reference.finish(sums, offset)
 
 
-def _check_lut(op: str, lut: Tensor, n: int, device: torch.device) -> Tensor:
+def check_interpolation(op: str, interpolation: str) -> None:
+    """For this family and for `apply_lut_yuv`."""
+    if interpolation not in INTERPOLATIONS:
+        raise ValueError(
+            f"{op}: interpolation must be one of {', '.join(INTERPOLATIONS)}; got {interpolation!r}"
+        )
+
+
+def check_lut(op: str, lut: Tensor, n: int, device: torch.device) -> Tensor:
     """The table as `[1 or N,S,S,S,3]`."""
     _check.has_dtype(op, "lut", lut, _check.FLOAT_DTYPES)
     shape = tuple(lut.shape)

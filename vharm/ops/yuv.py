@@ -29,9 +29,13 @@ from ._planes import (
 )
 from .filters import DEFAULT_FILTERS, FILTERS
 from .filters import filter_chain as _filter_chain
+from .lut import INTERPOLATIONS, apply_lut, check_interpolation, check_lut
 from .reference import yuv as reference
 
-_OPS = ("yuv_to_rgb", "rgb_to_yuv", "yuv_thumbnail", "filter_chain_yuv", "residual_yuv")
+_OPS = (
+    "yuv_to_rgb", "rgb_to_yuv", "yuv_thumbnail", "filter_chain_yuv", "apply_lut_yuv",
+    "residual_yuv",
+)  # fmt: skip
 for _op in _OPS:
     _cpp = (
         (lambda request: "has no kernel; it goes through RGB")
@@ -201,6 +205,57 @@ def filter_chain_yuv(
             rgb[None], None, arguments[None], filters=filters, statistics=statistics[None],
             layout="NHWC", quantized_contrast=quantized_contrast,
         )[0]  # fmt: skip
+
+    return through_rgb(planes, mask, format, strength, change)
+
+
+def apply_lut_yuv(
+    planes: Planes,
+    mask: PlaneMask | None,
+    lut: Tensor,
+    *,
+    format: YuvFormat,
+    interpolation: str = "tetrahedral",
+    strength: float = 1.0,
+) -> Planes:
+    """`apply_lut` on a frame's planes.
+
+    Args:
+        planes: as for `yuv_to_rgb`; not changed.
+        mask: one value per luma sample; None means all ones.
+        lut: [S,S,S,3] float, indexed [r,g,b]; what leaves the sample range is clamped.
+        format: what the samples mean.
+        interpolation: "tetrahedral" or "trilinear".
+        strength: scales the mask, 0 to 1.
+
+    Returns:
+        New planes; samples the mask does not touch are equal.
+
+    Raises:
+        TypeError, ValueError: naming the argument.
+    """
+    op = "apply_lut_yuv"
+    size = check_planes(op, planes, format)
+    check_mask(op, mask, size)
+    check_interpolation(op, interpolation)
+    check_lut(op, lut, 1, planes[0].device)
+    strength = _check.strength(op, strength)
+    if _choose(op, planes) == "cpp":
+        out = empty_planes(*size, format, planes[0].device)
+        table = lut.detach().to(torch.float32).contiguous()
+        _native.cpu_module().apply_lut_yuv(
+            plane_views(planes),
+            mask_view(mask, strength),
+            (table.data_ptr(), 1, table.shape[0]),
+            INTERPOLATIONS.index(interpolation),
+            format.native(),
+            plane_views(out),
+            _native.threads(),
+        )
+        return out
+
+    def change(rgb: Tensor) -> Tensor:
+        return apply_lut(rgb[None], lut, interpolation=interpolation, layout="NHWC")[0]
 
     return through_rgb(planes, mask, format, strength, change)
 

@@ -54,8 +54,8 @@ VHARM_HD LutCell<F> lut_cell(F r, F g, F b, int size) {
 // equal places red goes before green before blue.
 template <class F>
 struct LutPath {
-  F one, two;         // index steps from the lowest node to the second and third
-  F high, mid, low;   // the places in order; a NaN is in `high`
+  F one, two;        // index steps from the lowest node to the second and third
+  F high, mid, low;  // the places in order; a NaN is in `high`
 };
 
 template <class F>

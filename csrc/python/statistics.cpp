@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vharm/statistics.hpp"
+
+#include "python/views.hpp"
+
+namespace vharm::python {
+
+void bind_statistics(py::module_& module) {
+  module.def("masked_moments", [](const py::tuple& image, const py::object& mask, uintptr_t mean,
+                                  uintptr_t covariance, uintptr_t weight, int threads) {
+    const ImageView from = image_view(image);
+    const MaskView m = mask_view(mask);
+    Status status;
+    {
+      py::gil_scoped_release release;
+      status = masked_moments(from, m, pointer<float>(mean), pointer<float>(covariance),
+                              pointer<float>(weight), threads);
+    }
+    check(status, "masked_moments");
+  });
+  module.def(
+      "masked_moments_backward",
+      [](uintptr_t grad_mean, uintptr_t grad_covariance, uintptr_t grad_weight,
+         const py::tuple& image, const py::object& mask, uintptr_t mean, uintptr_t covariance,
+         uintptr_t weight, const py::object& grad_image, const py::object& grad_mask, int threads) {
+        const ImageView from = image_view(image), to = optional_image(grad_image);
+        const MaskView m = mask_view(mask), mg = mask_view(grad_mask);
+        Status status;
+        {
+          py::gil_scoped_release release;
+          status = masked_moments_backward(
+              pointer<const float>(grad_mean), pointer<const float>(grad_covariance),
+              pointer<const float>(grad_weight), from, m, pointer<const float>(mean),
+              pointer<const float>(covariance), pointer<const float>(weight), to, mg, threads);
+        }
+        check(status, "masked_moments_backward");
+      });
+}
+
+}  // namespace vharm::python
