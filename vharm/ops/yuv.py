@@ -238,7 +238,7 @@ def apply_lut_yuv(
     size = check_planes(op, planes, format)
     check_mask(op, mask, size)
     check_interpolation(op, interpolation)
-    check_lut(op, lut, 1, planes[0].device)
+    lut = check_lut(op, lut, 1, planes[0].device)[0]
     strength = _check.strength(op, strength)
     if _choose(op, planes) == "cpp":
         out = empty_planes(*size, format, planes[0].device)
