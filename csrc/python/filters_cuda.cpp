@@ -35,10 +35,10 @@ void filter_chain(const py::tuple& image, const py::object& mask, uintptr_t argu
 }
 
 void filter_chain_backward(const py::tuple& grad, const py::tuple& image, const py::object& mask,
-                           uintptr_t arguments, uintptr_t statistics, Codes filters,
-                           bool quantized, const py::object& grad_image,
-                           const py::object& grad_mask, uintptr_t grad_arguments,
-                           uintptr_t grad_statistics, uintptr_t stream, bool) {
+                           uintptr_t arguments, uintptr_t statistics, Codes filters, bool quantized,
+                           const py::object& grad_image, const py::object& grad_mask,
+                           uintptr_t grad_arguments, uintptr_t grad_statistics, uintptr_t stream,
+                           bool) {
   const Chain chain(std::move(filters), arguments, statistics, quantized);
   const ImageView g = image_view(grad), from = image_view(image), to = optional_image(grad_image);
   const MaskView m = mask_view(mask), mg = mask_view(grad_mask);
@@ -84,19 +84,18 @@ void filter_chain_loss(const py::tuple& image, const py::object& mask, uintptr_t
 }
 
 void filter_chain_loss_backward(uintptr_t grad, const py::tuple& image, const py::object& mask,
-                                uintptr_t arguments, uintptr_t statistics,
-                                const py::tuple& targets, int64_t target_stride, Codes filters,
-                                bool quantized, const py::object& grad_image,
-                                uintptr_t grad_arguments, uintptr_t grad_statistics,
-                                uintptr_t stream, bool) {
+                                uintptr_t arguments, uintptr_t statistics, const py::tuple& targets,
+                                int64_t target_stride, Codes filters, bool quantized,
+                                const py::object& grad_image, uintptr_t grad_arguments,
+                                uintptr_t grad_statistics, uintptr_t stream, bool) {
   const Chain chain(std::move(filters), arguments, statistics, quantized);
   const ImageView from = image_view(image), wanted = image_view(targets);
   const ImageView to = optional_image(grad_image);
   const MaskView m = mask_view(mask);
   call("filter_chain_loss_backward", [&] {
-    return cuda::filter_chain_loss_backward(
-        pointer<const float>(grad), from, m, chain.view, wanted, target_stride, to,
-        pointer<float>(grad_arguments), pointer<float>(grad_statistics), pointer<void>(stream));
+    return cuda::filter_chain_loss_backward(pointer<const float>(grad), from, m, chain.view, wanted,
+                                            target_stride, to, pointer<float>(grad_arguments),
+                                            pointer<float>(grad_statistics), pointer<void>(stream));
   });
 }
 

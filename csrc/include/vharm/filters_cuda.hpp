@@ -33,13 +33,11 @@ VHARM_API Status filter_chain(const ImageView& image, const MaskView& mask,
 VHARM_API Status filter_chain_backward(const ImageView& grad, const ImageView& image,
                                        const MaskView& mask, const FilterChain& chain,
                                        const ImageView& grad_image, const MaskView& grad_mask,
-                                       float* grad_arguments, float* grad_statistics,
-                                       void* stream);
+                                       float* grad_arguments, float* grad_statistics, void* stream);
 
 VHARM_API Status chain_means_backward(const float* grad, const ImageView& image,
                                       const FilterChain& chain, const ImageView& grad_image,
-                                      float* grad_arguments, float* grad_statistics,
-                                      void* stream);
+                                      float* grad_arguments, float* grad_statistics, void* stream);
 
 VHARM_API Status filter_chain_loss_backward(const float* grad, const ImageView& image,
                                             const MaskView& mask, const FilterChain& chain,
@@ -64,9 +62,9 @@ VHARM_API const char* last_problem();
 VHARM_API void device_status(char* text, int size);
 
 struct BuildInfo {
-  int runtime;      // 1000 * major + 10 * minor
-  int driver;       // what the installed driver supports; 0: none installed
-  int archs[16];    // compute capabilities with code in this build, 10 * major + minor
+  int runtime;    // 1000 * major + 10 * minor
+  int driver;     // what the installed driver supports; 0: none installed
+  int archs[16];  // compute capabilities with code in this build, 10 * major + minor
   int arch_count;
 };
 VHARM_API BuildInfo build_info();
