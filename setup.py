@@ -175,7 +175,10 @@ class BuildNative(build_ext):
         for target, name in targets:
             destination = Path(self.get_ext_fullpath(name)).resolve()
             destination.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(target, destination)
+            # Renamed into place: a process that has the old module loaded keeps the old file.
+            partial = destination.with_name(destination.name + ".partial")
+            shutil.copyfile(target, partial)
+            os.replace(partial, destination)
 
     def cpu_module(self, ninja_file: NinjaFile, folder: Path) -> tuple[Path, str]:
         objects = []

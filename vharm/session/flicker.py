@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much a Look changes the foreground's mean colour, and how steady that is."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..media.frame import ColorSpec
+from .apply import yuv_format
+
+# Points looked at along the longer side of a plane.
+_POINTS = 64
+
+
+class FlickerMeter:
+    """Streaming standard deviation of a colour change, pooled over shots (Welford's update)."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._mean = [0.0, 0.0, 0.0]
+        self._squares = 0.0
+        self._freedom = 0
+
+    def cut(self) -> None:
+        """A change of the Look between two shots is no flicker."""
+        self._freedom += max(self._count - 1, 0)
+        self._count, self._mean = 0, [0.0, 0.0, 0.0]
+
+    def update(self, change: tuple[float, float, float]) -> None:
+        """Takes in one frame's mean foreground change, output minus input, RGB in [0,1]."""
+        self._count += 1
+        for channel, value in enumerate(change):
+            before = value - self._mean[channel]
+            self._mean[channel] += before / self._count
+            self._squares += before * (value - self._mean[channel])
+
+    def value(self) -> float | None:
+        """Root mean square over channels, 0-255; None while no shot has two frames."""
+        freedom = self._freedom + max(self._count - 1, 0)
+        return None if freedom == 0 else 255.0 * math.sqrt(self._squares / (3 * freedom))
+
+
+def foreground_change(
+    before: tuple[Tensor, ...], after: tuple[Tensor, ...], mask: Tensor, black: float,
+    color: ColorSpec,
+) -> tuple[float, float, float] | None:  # fmt: skip
+    """Mean foreground colour after minus before, RGB in [0,1], on a grid of points.
+
+    The same points are looked at in both, so texture between them cancels. YUV means are turned
+    into RGB by the matrix, which is linear.
+
+    Args:
+        before: the frame's planes.
+        after: those of the result.
+        mask: [H,W] samples.
+        black: their value for "outside".
+        color: what the planes hold.
+
+    Returns:
+        (red, green, blue), or None where no point of the grid is in the foreground.
+    """
+    across, down = color.subsampling if color.layout == "yuv" else (0, 0)
+    shift = max(across, down)
+    for points in (_POINTS, 4 * _POINTS):
+        # A foreground of few pixels may lie between the points of the coarse grid.
+        step = max(1, -(-max(mask.shape) // points) >> shift) << shift
+        weight = (mask[::step, ::step].float() - black).clamp_(min=0)
+        total = float(weight.sum())
+        if total > 0:
+            break
+    else:
+        return None
+    change = []
+    for number, (old, new) in enumerate(zip(before, after, strict=True)):
+        rows, columns = (step >> down, step >> across) if number else (step, step)
+        difference = new[::rows, ::columns].float() - old[::rows, ::columns].float()
+        if difference.ndim == 3:
+            change += (difference * weight[..., None]).sum((0, 1)).tolist()
+        else:
+            height, width = difference.shape
+            # dot() of two flat tensors is the cheapest weighted sum there is.
+            change.append(float(torch.dot(difference.flatten(), weight[:height, :width].flatten())))
+    return _as_rgb([value / total for value in change], color)
+
+
+def _as_rgb(change: list[float], color: ColorSpec) -> tuple[float, float, float]:
+    if color.layout == "yuv":
+        to_rgb, _, _ = yuv_format(color).matrices()
+        red, green, blue = (to_rgb @ to_rgb.new_tensor(change)).tolist()
+        return red, green, blue
+    span = color.white - color.black
+    values = [value / span for value in change]
+    return (values[0],) * 3 if len(values) == 1 else (values[0], values[1], values[2])

@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One clip on its way through a Session: pairing, thumbnails, Looks, planes."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..looks import FilterLook, Look, TrackWriter
+from ..media.frame import Frame
+from ..media.mask import Mask
+from ..media.pipe import threaded
+from ..ops import _backends
+from .apply import (
+    TensorFrame,
+    apply_look,
+    inverted,
+    is_empty,
+    mask_tensor,
+    mask_thumbnail,
+    thumbnail,
+    with_tensors,
+)  # fmt: skip
+from .compare import join
+from .cuts import CutDetector
+from .estimate import Estimator, Item, given, smoothed
+from .flicker import FlickerMeter, foreground_change
+from .goal import ClipWeights, Goal, open_goal
+from .pairs import check_readable_twice, pair_up
+from .report import Progress, Report, stage_marker
+
+if TYPE_CHECKING:
+    from .session import Session
+
+HELD_BYTES = 256 << 20
+"""How many bytes of frames a batch may hold, unless the batch was given."""
+
+
+def ahead(frame_bytes: int) -> int:
+    """How many frames a thread may be ahead: 4, and fewer of very large ones."""
+    return max(1, min(4, HELD_BYTES // 2 // frame_bytes))
+
+
+class Run:
+    """One clip on its way through a Session.
+
+    `frames()` gives the results; `encode` and `finish` are called by the loop that writes them.
+    """
+
+    def __init__(
+        self, session: Session, reader: Any, masks: Any, report: Report, compare: str | None,
+        progress: Progress | None = None, *, threads: bool = False,
+    ) -> None:  # fmt: skip
+        self.session, self.reader, self.masks = session, reader, masks
+        self.report, self.compare, self.progress = report, compare, progress
+        self.threads = threads
+        self.track: TrackWriter | None = None
+        self.read = 0
+        self.total: int | None = getattr(reader, "frame_count", None)
+        self._marker = stage_marker()
+        # Threads and suspended generators do not see the caller's context.
+        self._backend = session.backend or _backends.forced()
+        self._flicker = FlickerMeter()
+        self._looks: dict[str, int] = {}
+        self._scaled: tuple[Look, Look] | None = None
+        self._opened: tuple[Goal, ClipWeights | None] | None = None
+        self._covered = 0
+        self._cut_pending = False
+        self._size = (0, 0)
+        self.frame_bytes = _bytes_of(reader)
+        report.method = session.method_name
+        report.temporal = "given" if session.given is not None else session.temporal
+        self._estimates = session.given is None and session.strength > 0
+        if self._estimates and session.temporal == "lock":
+            check_readable_twice("frames", reader)
+            check_readable_twice("masks", masks)
+
+    def frames(self) -> Iterator[Frame]:
+        """The harmonized frames, in order."""
+        session = self.session
+        with contextlib.ExitStack() as stack:
+            if not self._estimates:
+                items = self._ahead(stack, self._items(None))
+                if session.given is not None:
+                    self.report.look = session.given if isinstance(session.given, Look) else None
+                    items = given(items, session.given)
+            elif session.temporal == "lock":
+                self.report.look = self._lock()
+                items = self._ahead(stack, self._items(None))
+                if self.report.look is not None:
+                    items = given(items, self.report.look)
+            else:
+                items = self._estimator().looks(self._ahead(stack, self._items(1)))
+                if session.temporal == "smooth":
+                    items = smoothed(items, session.time_constant)
+            for item in items:
+                yield self._finished(item)
+                del item
+        if self.read == 0:
+            raise ValueError("frames: expected at least one frame, got none")
+        self._conclude()
+
+    def encode(self, writer: Any, frame: Frame) -> None:
+        """Hands a frame to the writer."""
+        start = time.perf_counter()
+        with self.scope("encode"):
+            if isinstance(frame, TensorFrame) and not getattr(writer, "takes_tensors", False):
+                frame = frame.plain()
+            writer.write(frame)
+        self._spent("encode", start)
+        self.report.frames += 1
+        if self.progress is not None:
+            self.progress(self.report.frames, self.total, "harmonize")
+
+    def finish(self) -> None:
+        """Checks that nothing was lost on the way, and completes the file of Looks."""
+        if self.report.frames != self.read:
+            raise RuntimeError(f"{self.read} frames were read, {self.report.frames} written")
+        if self.track is not None and self.track.count == 0:
+            self.report.warnings.append("no frame has a foreground: no Looks were saved")
+            self.track.abort()
+        elif self.track is not None:
+            self.track.close()
+
+    @contextlib.contextmanager
+    def scope(self, stage: str) -> Iterator[None]:
+        """A stage's profiler range, with the forced backend."""
+        forced: AbstractContextManager = contextlib.nullcontext()
+        if self._backend is not None:
+            forced = _backends.backend(self._backend)
+        with self._marker(stage), forced:
+            yield
+
+    def _spent(self, stage: str, start: float) -> None:
+        stages = self.report.stages
+        stages[stage] = stages.get(stage, 0.0) + time.perf_counter() - start
+
+    def _ahead(self, stack: contextlib.ExitStack, items: Iterator[Item]) -> Iterator[Item]:
+        if self.threads:
+            items = threaded(items, ahead(self.frame_bytes))
+        return stack.enter_context(contextlib.closing(items))
+
+    def _items(self, every: int | None) -> Iterator[Item]:
+        """Every frame with its mask; thumbnails of every n-th, cuts where all have one."""
+        detector = CutDetector(self.session.cut_threshold) if every == 1 else None
+        self.read = 0
+        with contextlib.closing(pair_up(self.reader, self.masks)) as pairs:
+            while True:
+                start = time.perf_counter()
+                with self.scope("decode"):
+                    pair = next(pairs, None)
+                self._spent("decode", start)
+                if pair is None:
+                    break
+                item = self._item(*pair, self.read)
+                del pair
+                if every is not None and self.read % every == 0:
+                    self._add_thumbnails(item, detector)
+                self.read += 1
+                yield item
+                del item
+
+    def _item(self, frame: Frame, mask: Mask, number: int) -> Item:
+        height, width = mask.data.shape
+        if (height, width) != (frame.height, frame.width):
+            raise ValueError(
+                f"masks: number {number} is {width}x{height}, its frame "
+                f"{frame.width}x{frame.height}"
+            )
+        if self._opened is None:
+            self._opened = open_goal(self.session, frame.width, frame.height)
+            if self.session.method is not None:
+                self._size = self.session.method.working_size(frame.height, frame.width)
+        if self.session.swap:
+            mask = inverted(mask)
+        item = Item(frame, mask, number, is_empty(mask))
+        weights = self._opened[1]
+        if weights is not None:
+            if number == 0:
+                weights.restart()
+            item.counts = weights.take(number)
+        return item
+
+    def _add_thumbnails(self, item: Item, detector: CutDetector | None) -> None:
+        device = self.session.device
+        start = time.perf_counter()
+        with self.scope("thumbnail"):
+            item.thumb = thumbnail(item.frame, self._size, device)
+            if detector is not None:
+                item.cut = detector.update(item.thumb)
+            if not item.empty:
+                item.mask_thumb = mask_thumbnail(item.mask, self._size, device)
+            if item.counts is not None:
+                item.weight = mask_thumbnail(item.counts, self._size, device)
+        self._spent("thumbnails", start)
+
+    def _estimator(self) -> Estimator:
+        session = self.session
+        method, room = session.method, max(1, HELD_BYTES // self.frame_bytes)
+        batch = session.batch or min(method.batch, room)
+        return Estimator(self._estimate, method.look_ahead, batch, session.estimate_every)
+
+    def _estimate(self, items: list[Item]) -> list[Look]:
+        """One Look for each item, from the method."""
+        goal = self._opened[0]
+        weight = goal.weight
+        if items[0].weight is not None:
+            weight = torch.stack([item.weight for item in items])
+        masks = torch.stack([item.mask_thumb for item in items])
+        if goal.picture is None:
+            self._covered += int((masks.amin((1, 2, 3)) > 0.99).sum())
+        start = time.perf_counter()
+        with self.scope("estimate"):
+            looks = self.session.method.estimate(
+                torch.stack([item.thumb for item in items]), masks,
+                background=_moved(goal.picture, masks), background_weight=_moved(weight, masks),
+            )  # fmt: skip
+        self._spent("estimate", start)
+        return looks
+
+    def _lock(self) -> Look | None:
+        """The first pass: one Look for the clip, None where no mask is set."""
+        with contextlib.ExitStack() as stack:
+
+            def samples(step: int) -> Iterator[Item]:
+                for item in self._ahead(stack, self._items(step)):
+                    yield item
+                    if self.progress is not None:
+                        self.progress(item.number + 1, self.total, "estimate")
+                    del item
+
+            return self._estimator().lock(samples, self.total)
+
+    def _finished(self, item: Item) -> Frame:
+        report, frame = self.report, item.frame
+        if item.cut:
+            report.cuts.append(item.number)
+            self._flicker.cut()
+            self._cut_pending = True
+        report.empty_masks += item.empty
+        out = frame
+        if item.look is not None and not item.empty and self.session.strength > 0:
+            out = self._applied(item)
+            self._keep(item)
+        return out if self.compare is None else join(frame, out, self.compare)
+
+    def _applied(self, item: Item) -> Frame:
+        start = time.perf_counter()
+        frame = item.frame
+        with self.scope("apply"):
+            planes = apply_look(frame, item.mask, self._weakened(item.look), self.session.device)
+        if planes[0].device == frame.tensors()[0].device:
+            change = foreground_change(
+                frame.tensors(), planes, mask_tensor(item.mask), item.mask.black, frame.color
+            )
+            if change is not None:
+                self._flicker.update(change)
+        out = with_tensors(frame, planes)
+        self._spent("apply", start)
+        return out
+
+    def _weakened(self, look: Look) -> Look:
+        """The Look at the Session's strength; the last one is kept, as a clip may have only one."""
+        if self.session.strength == 1:
+            return look
+        if self._scaled is None or self._scaled[0] is not look:
+            self._scaled = (look, look.with_strength(look.strength * self.session.strength))
+        return self._scaled[1]
+
+    def _keep(self, item: Item) -> None:
+        self._looks[item.look.kind] = self._looks.get(item.look.kind, 0) + 1
+        if self.track is None:
+            return
+        try:
+            self.track.append(item.look, item.frame.time, cut=self._cut_pending)
+            self._cut_pending = False
+        except ValueError as error:
+            # Time stamps that go back: the clip goes on, the file of Looks lacks one.
+            self._warn(f"look_out: the Look of frame {item.number} was not saved: {error}")
+
+    def _warn(self, text: str) -> None:
+        if text not in self.report.warnings:
+            self.report.warnings.append(text)
+
+    def _conclude(self) -> None:
+        report = self.report
+        report.flicker = self._flicker.value()
+        if isinstance(report.look, FilterLook):
+            pairs = zip(report.look.filters, report.look.arguments.tolist(), strict=True)
+            report.looks = "one Look: " + ", ".join(f"{name} {x:+.3f}" for name, x in pairs)
+        elif report.look is not None:
+            report.looks = f"one Look ({report.look.kind})"
+        else:
+            report.looks = ", ".join(f"{n} {kind} Looks" for kind, n in self._looks.items())
+        if self._covered:
+            self._warn(
+                f"the mask covers the whole of {self._covered} frames: there is no background to "
+                "match; give a reference picture"
+            )
+        if report.empty_masks == self.read:
+            self._warn("every mask is empty: nothing was changed")
+
+
+def _bytes_of(reader: Any) -> int:
+    """The size of a frame, as far as the reader knows; else that of 1080p in 8 bits."""
+    width, height = getattr(reader, "width", 0), getattr(reader, "height", 0)
+    if not (width and height):
+        return 1920 * 1080 * 3
+    shapes = reader.color.plane_shapes(width, height)
+    return sum(math.prod(shape) for shape in shapes) * reader.color.dtype.itemsize
+
+
+def _moved(tensor: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor | None:
+    return None if tensor is None else tensor.to(like.device)
