@@ -332,7 +332,7 @@ def test_pictures_in_a_folder(tmp_path):
 
 
 def test_methods_and_include():
-    names = [row.name for row in vharm.list_methods()]
+    names = [row.name for row in vharm.methods()]
     assert "mkl" in names
     folder = Path(vharm.get_include())
     assert list((folder / "vharm").glob("*.hpp"))

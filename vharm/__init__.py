@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import ops
 from ._version import __version__
-from .api import composite, get_include, harmonize, list_methods
+from .api import composite, get_include, harmonize
 
 if TYPE_CHECKING:
     from . import looks, media, methods, models, session
@@ -46,7 +46,6 @@ __all__ = [
     "composite",
     "get_include",
     "harmonize",
-    "list_methods",
     "load_look",
     "lock",
     "looks",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Python front door: `harmonize`, `composite`, `list_methods`, `get_include`."""
+"""The Python front door: `harmonize`, `composite`, `get_include`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .looks import Look, LookTrack
     from .media import MaskReader, Reader
-    from .methods import Method, MethodInfo
+    from .methods import Method
     from .session import Session
 
 
@@ -44,7 +44,7 @@ def harmonize(
         masks: what was pasted: [T,H,W], [T,H,W,1], [T,1,H,W] or one [H,W] for all frames, bool,
             uint8 or uint16 at full scale, or float in [0,1]; or a list, an iterator, or a path.
             None takes the frames' alpha channel. With `foreground`: the matte.
-        method: a name from `list_methods()`, or a `Method`; None takes the default. Which one it
+        method: a name out of `vharm.methods()`, or a `Method`; None takes the default. Which one it
             is, is printed.
         output: where to write, for frames that are paths (a video file, a picture, a pattern such
             as "out_%05d.png", or a folder). Frames from memory may be written too.
@@ -198,13 +198,6 @@ def composite(
             writer.abort()
             raise
     return Path(output) if output is not None else writer.result()
-
-
-def list_methods() -> list[MethodInfo]:
-    """The methods there are: what each does, when to use it, and whether it can be used now."""
-    from .methods import describe
-
-    return describe()
 
 
 def get_include() -> str:

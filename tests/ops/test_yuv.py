@@ -267,3 +267,23 @@ PLANES = (torch.zeros(4, 6, dtype=torch.uint8), *(torch.zeros(2, 3, dtype=torch.
 def test_errors_name_the_argument(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+@pytest.mark.parametrize("backend", ["reference", *CPP])
+def test_out_is_filled_and_checked(backend):
+    format = YuvFormat()
+    planes = tuple(
+        torch.randint(0, 256, s, dtype=torch.uint8) for s in ((18, 30), (9, 15), (9, 15))
+    )
+    options = {"format": format, "statistics": STATISTICS}
+    out = tuple(torch.full_like(p, 77) for p in planes)
+    with ops.backend(backend):
+        expected = ops.filter_chain_yuv(planes, None, ARGUMENTS, **options)
+        result = ops.filter_chain_yuv(planes, None, ARGUMENTS, **options, out=out)
+        assert result is out
+        assert all(torch.equal(a, b) for a, b in zip(out, expected, strict=True))
+        with pytest.raises(ValueError, match="out must not be the planes"):
+            ops.filter_chain_yuv(planes, None, ARGUMENTS, **options, out=planes)
+        with pytest.raises(ValueError, match=r"out must be \[18, 30\]"):
+            small = tuple(p[: p.shape[0] // 2] for p in out[:1]) + (out[1][:5], out[2][:5])
+            ops.filter_chain_yuv(planes, None, ARGUMENTS, **options, out=small)

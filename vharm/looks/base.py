@@ -81,16 +81,25 @@ class Look(ABC):
         """
 
     @abstractmethod
-    def apply_yuv(self, planes: Planes, mask: PlaneMask | None, format: YuvFormat) -> Planes:
+    def apply_yuv(
+        self,
+        planes: Planes,
+        mask: PlaneMask | None,
+        format: YuvFormat,
+        *,
+        out: Planes | None = None,
+    ) -> Planes:
         """Applies the Look to YUV planes inside a mask, in one pass, without an RGB picture.
 
         Args:
             planes: (Y, U, V), each 2-D, uint8 or uint16, chroma at its own size.
             mask: the mask at luma and chroma sites, or None for all ones.
             format: bit depth, subsampling, matrix and range of the planes.
+            out: planes to write into, such as an encoder's own; None makes new ones.
 
         Returns:
-            Planes like those given; samples the mask does not touch are the input's own.
+            Planes like those given (`out` if given); samples the mask does not touch are the
+            input's own.
         """
 
     @abstractmethod

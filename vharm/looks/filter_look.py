@@ -100,14 +100,16 @@ class FilterLook(Look):
             strength=self.strength, quantized_contrast=self.quantized_contrast,
         )  # fmt: skip
 
-    def apply_yuv(self, planes: Planes, mask: Any, format: Any) -> Planes:
+    def apply_yuv(
+        self, planes: Planes, mask: Any, format: Any, *, out: Planes | None = None
+    ) -> Planes:
         from vharm.ops import filter_chain_yuv
 
         look = self.to(planes[0].device)
         return filter_chain_yuv(
             planes, mask, look.arguments, format=format, statistics=look.statistics,
             filters=self.filters, strength=self.strength,
-            quantized_contrast=self.quantized_contrast,
+            quantized_contrast=self.quantized_contrast, out=out,
         )  # fmt: skip
 
     def to_lut(self, size: int = DEFAULT_LUT_SIZE) -> LutLook:

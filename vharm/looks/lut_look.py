@@ -151,11 +151,15 @@ class LutLook(Look):
         mixed = image.float() + weight * (colours - image.float())
         return torch.where(weight == 0, image, mixed.to(image.dtype))
 
-    def apply_yuv(self, planes: Planes, mask: Any, format: Any) -> Planes:
+    def apply_yuv(
+        self, planes: Planes, mask: Any, format: Any, *, out: Planes | None = None
+    ) -> Planes:
         from vharm.ops import apply_lut_yuv
 
         look = self.on_unit_domain().to(planes[0].device)
-        return apply_lut_yuv(planes, mask, look.grid, format=format, strength=self.strength)
+        return apply_lut_yuv(
+            planes, mask, look.grid, format=format, strength=self.strength, out=out
+        )
 
     def on_unit_domain(self) -> LutLook:
         """The same table over inputs from 0 to 1, which is all that integer frames hold.

@@ -100,11 +100,15 @@ class ResidualLook(Look):
             return bits.view(torch.uint16)
         return torch.where(touched, out, image)
 
-    def apply_yuv(self, planes: Planes, mask: Any, format: Any) -> Planes:
+    def apply_yuv(
+        self, planes: Planes, mask: Any, format: Any, *, out: Planes | None = None
+    ) -> Planes:
         from vharm.ops import residual_yuv
 
         look = self.to(planes[0].device)
-        return residual_yuv(planes, mask, look.image, format=format, strength=self.strength)
+        return residual_yuv(
+            planes, mask, look.image, format=format, strength=self.strength, out=out
+        )
 
     def to_lut(self, size: int = DEFAULT_LUT_SIZE) -> LutLook:
         raise ValueError(

@@ -65,7 +65,6 @@ def make_av_frame(frame: Frame) -> Any:
 
     A frame that is still what a decoder gave hands that picture back without a copy.
     """
-    av = require_av()
     picture, *made = frame.source or (None,)
     # A frame changed by dataclasses.replace no longer is what the decoder gave.
     if picture is not None:
@@ -73,18 +72,37 @@ def make_av_frame(frame: Frame) -> Any:
         picture = picture if all(a is b for a, b in zip(made, now, strict=True)) else None
     if picture is None:
         name = format_of_color(frame.color, frame.alpha is not None)
-        picture = av.VideoFrame(frame.width, frame.height, name)
+        picture = _new_picture(frame, name)
         _fill(picture, name, frame)
-        picture.colorspace = frame.color.matrix_tag
-        picture.color_range = frame.color.range_tag
-        picture.color_trc = frame.color.transfer_tag
-        picture.color_primaries = frame.color.primaries_tag
     # The decoder's picture type would be taken by encoders as an order to repeat it.
     picture.pict_type = 0
     picture.pts = frame.pts
     if frame.time_base is not None:
         picture.time_base = frame.time_base
     picture.duration = frame.duration or 0
+    return picture
+
+
+def blank_like(frame: Frame) -> Frame | None:
+    """A frame of the same size and format whose planes may be written: an encoder's own memory.
+
+    What is written into its planes goes to ``make_av_frame`` without another copy. Returns None
+    for frames that are not YUV without alpha, whose planes are not the picture's memory.
+    """
+    if frame.color.layout != "yuv" or frame.alpha is not None:
+        return None
+    name = format_of_color(frame.color, False)
+    picture = _new_picture(frame, name)
+    planes = tuple(_storage(picture, name)[:3])
+    return replace(frame, planes=planes, source=(picture, planes, None, frame.color))
+
+
+def _new_picture(frame: Frame, name: str) -> Any:
+    picture = require_av().VideoFrame(frame.width, frame.height, name)
+    picture.colorspace = frame.color.matrix_tag
+    picture.color_range = frame.color.range_tag
+    picture.color_trc = frame.color.transfer_tag
+    picture.color_primaries = frame.color.primaries_tag
     return picture
 
 

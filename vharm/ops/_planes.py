@@ -141,17 +141,20 @@ def mask_view(mask: PlaneMask | None, strength: float) -> tuple[float, ...]:
     return (mask.data.data_ptr(), code, 0, sh, sw, float(mask.black), float(mask.white), strength)
 
 
-def check_planes(op: str, planes: Planes, format: YuvFormat) -> tuple[int, int]:
+def check_planes(
+    op: str, planes: Planes, format: YuvFormat, *, name: str = "planes"
+) -> tuple[int, int]:
+    """Checks three planes against a format and returns (height, width)."""
     if not isinstance(format, YuvFormat):
         raise TypeError(f"{op}: format must be a YuvFormat, got {type(format).__name__}")
     if not isinstance(planes, (tuple, list)) or len(planes) != 3:
-        raise TypeError(f"{op}: planes must be a tuple of three tensors (Y, Cb, Cr)")
-    for name, plane in zip(("Y", "Cb", "Cr"), planes, strict=True):
-        _check.has_dtype(op, f"planes ({name})", plane, (format.dtype,))
-    _check.has_shape(op, "planes (Y)", planes[0], ("H", "W"))
+        raise TypeError(f"{op}: {name} must be a tuple of three tensors (Y, Cb, Cr)")
+    for part, plane in zip(("Y", "Cb", "Cr"), planes, strict=True):
+        _check.has_dtype(op, f"{name} ({part})", plane, (format.dtype,))
+    _check.has_shape(op, f"{name} (Y)", planes[0], ("H", "W"))
     height, width = planes[0].shape
-    for name, plane in zip(("Cb", "Cr"), planes[1:], strict=True):
-        _check.has_shape(op, f"planes ({name})", plane, format.chroma_size(height, width))
+    for part, plane in zip(("Cb", "Cr"), planes[1:], strict=True):
+        _check.has_shape(op, f"{name} ({part})", plane, format.chroma_size(height, width))
     return height, width
 
 

@@ -159,6 +159,7 @@ def filter_chain_yuv(
     planes: Planes, mask: PlaneMask | None, arguments: Tensor, *, format: YuvFormat,
     statistics: Tensor, filters: Sequence[str] = DEFAULT_FILTERS, strength: float = 1.0,
     quantized_contrast: bool = False,
+    out: Planes | None = None,
 ) -> Planes:  # fmt: skip
     """`filter_chain` on a frame's planes.
 
@@ -171,9 +172,10 @@ def filter_chain_yuv(
         filters: K names.
         strength: scales the mask, 0 to 1.
         quantized_contrast: as for `filter_chain`.
+        out: planes to write into (not the input's), such as an encoder's own; None makes new ones.
 
     Returns:
-        New planes; samples the mask does not touch are equal.
+        The new planes (`out` if given); samples the mask does not touch are equal.
 
     Raises:
         TypeError, ValueError: naming the argument.
@@ -192,7 +194,7 @@ def filter_chain_yuv(
         if unknown:
             known = ", ".join(FILTERS)
             raise ValueError(f"{op}: filters must be out of {known}; got {unknown[0]!r}")
-        out = empty_planes(*size, format, planes[0].device)
+        out = _target(op, out, planes, size, format)
         _native.cpu_module().filter_chain_yuv(
             plane_views(planes), mask_view(mask, strength), arguments.data_ptr(),
             statistics.data_ptr(), [FILTERS.index(name) for name in filters], quantized_contrast,
@@ -206,7 +208,7 @@ def filter_chain_yuv(
             layout="NHWC", quantized_contrast=quantized_contrast,
         )[0]  # fmt: skip
 
-    return through_rgb(planes, mask, format, strength, change)
+    return _deliver(op, through_rgb(planes, mask, format, strength, change), out, format)
 
 
 def apply_lut_yuv(
@@ -217,6 +219,7 @@ def apply_lut_yuv(
     format: YuvFormat,
     interpolation: str = "tetrahedral",
     strength: float = 1.0,
+    out: Planes | None = None,
 ) -> Planes:
     """`apply_lut` on a frame's planes.
 
@@ -227,9 +230,10 @@ def apply_lut_yuv(
         format: what the samples mean.
         interpolation: "tetrahedral" or "trilinear".
         strength: scales the mask, 0 to 1.
+        out: planes to write into (not the input's), such as an encoder's own; None makes new ones.
 
     Returns:
-        New planes; samples the mask does not touch are equal.
+        The new planes (`out` if given); samples the mask does not touch are equal.
 
     Raises:
         TypeError, ValueError: naming the argument.
@@ -241,7 +245,7 @@ def apply_lut_yuv(
     lut = check_lut(op, lut, 1, planes[0].device)[0]
     strength = _check.strength(op, strength)
     if _choose(op, planes) == "cpp":
-        out = empty_planes(*size, format, planes[0].device)
+        out = _target(op, out, planes, size, format)
         table = lut.detach().to(torch.float32).contiguous()
         _native.cpu_module().apply_lut_yuv(
             plane_views(planes),
@@ -257,12 +261,12 @@ def apply_lut_yuv(
     def change(rgb: Tensor) -> Tensor:
         return apply_lut(rgb[None], lut, interpolation=interpolation, layout="NHWC")[0]
 
-    return through_rgb(planes, mask, format, strength, change)
+    return _deliver(op, through_rgb(planes, mask, format, strength, change), out, format)
 
 
 def residual_yuv(
     planes: Planes, mask: PlaneMask | None, residual: Tensor, *, format: YuvFormat,
-    strength: float = 1.0,
+    strength: float = 1.0, out: Planes | None = None,
 ) -> Planes:  # fmt: skip
     """Adds an RGB residual, up-sampled bilinearly to the frame, inside the mask.
 
@@ -272,9 +276,10 @@ def residual_yuv(
         residual: [3,h,w] float, what to add to R'G'B' (1.0 is white).
         format: what the samples mean.
         strength: scales the mask, 0 to 1.
+        out: planes to write into (not the input's), such as an encoder's own; None makes new ones.
 
     Returns:
-        New planes; samples the mask does not touch are equal.
+        The new planes (`out` if given); samples the mask does not touch are equal.
 
     Raises:
         TypeError, ValueError: naming the argument.
@@ -287,7 +292,8 @@ def residual_yuv(
     wide = torch.nn.functional.interpolate(
         residual.float()[None], size=size, mode="bilinear", align_corners=False
     )[0].permute(1, 2, 0)
-    return through_rgb(planes, mask, format, strength, lambda rgb: (rgb + wide).clamp(0, 1))
+    result = through_rgb(planes, mask, format, strength, lambda rgb: (rgb + wide).clamp(0, 1))
+    return _deliver(op, result, out, format)
 
 
 def through_rgb(planes: Planes, mask: PlaneMask | None, format: YuvFormat, strength, change):
@@ -299,6 +305,28 @@ def through_rgb(planes: Planes, mask: PlaneMask | None, format: YuvFormat, stren
         planes, change(rgb), weight * strength, from_rgb, offset, format.maximum,
         *format.subsampling,
     )  # fmt: skip
+
+
+def _target(
+    op: str, out: Planes | None, planes: Planes, size: tuple[int, int], format: YuvFormat
+) -> Planes:
+    if out is None:
+        return empty_planes(*size, format, planes[0].device)
+    found = check_planes(op, out, format, name="out")
+    if found != size:
+        raise ValueError(f"{op}: out must be {list(size)} like the planes, got {list(found)}")
+    if any(a.data_ptr() == b.data_ptr() and a.numel() for a, b in zip(out, planes, strict=True)):
+        raise ValueError(f"{op}: out must not be the planes themselves, which are read meanwhile")
+    return out
+
+
+def _deliver(op: str, result: Planes, out: Planes | None, format: YuvFormat) -> Planes:
+    if out is None:
+        return result
+    _target(op, out, result, tuple(result[0].shape), format)
+    for target, plane in zip(out, result, strict=True):
+        target.copy_(plane)
+    return out
 
 
 def _choose(op: str, planes: Planes) -> str:

@@ -97,7 +97,13 @@ def is_empty(mask: Mask) -> bool:
     return bool(data[::16].max() <= mask.black) and bool(data.max() <= mask.black)
 
 
-def apply_look(frame: Frame, mask: Mask, look: Look, device: torch.device) -> tuple[Tensor, ...]:
+def apply_look(
+    frame: Frame,
+    mask: Mask,
+    look: Look,
+    device: torch.device,
+    out: tuple[Tensor, ...] | None = None,
+) -> tuple[Tensor, ...]:
     """The frame's planes with the Look applied inside the mask.
 
     YUV planes stay YUV: samples the mask does not touch are the frame's own. Float RGB tagged as
@@ -106,6 +112,13 @@ def apply_look(frame: Frame, mask: Mask, look: Look, device: torch.device) -> tu
     unless the Look is a LUT whose own domain reaches them. PQ and HLG are harmonized in their
     coded values.
 
+    Args:
+        frame: the composite.
+        mask: where.
+        look: how the colours change.
+        device: where RGB and grey frames from the CPU are worked on.
+        out: for YUV frames, planes to write into.
+
     Returns:
         Tensors like the frame's planes; YUV on the CPU, RGB and grey where the frame's are if
         they are on a GPU, and otherwise on `device`.
@@ -113,7 +126,7 @@ def apply_look(frame: Frame, mask: Mask, look: Look, device: torch.device) -> tu
     planes, layout = frame.tensors(), frame.color.layout
     if layout == "yuv":
         where = PlaneMask(mask_tensor(mask), mask.black, mask.white)
-        return tuple(look.apply_yuv(planes, where, yuv_format(frame.color)))
+        return tuple(look.apply_yuv(planes, where, yuv_format(frame.color), out=out))
     if planes[0].device.type == "cpu":
         planes = tuple(plane.to(device) for plane in planes)
     device = planes[0].device

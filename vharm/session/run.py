@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..looks import FilterLook, Look, TrackWriter
+from ..media.formats import blank_like
 from ..media.frame import Frame
 from ..media.mask import Mask
 from ..media.pipe import threaded
@@ -253,15 +254,19 @@ class Run:
     def _applied(self, item: Item) -> Frame:
         start = time.perf_counter()
         frame = item.frame
+        # Straight into the memory that is handed to the encoder, where there will be one.
+        blank = None if isinstance(frame, TensorFrame) else blank_like(frame)
+        target = None if blank is None else blank.tensors()
         with self.scope("apply"):
-            planes = apply_look(frame, item.mask, self._weakened(item.look), self.session.device)
+            look = self._weakened(item.look)
+            planes = apply_look(frame, item.mask, look, self.session.device, target)
         if planes[0].device == frame.tensors()[0].device:
             change = foreground_change(
                 frame.tensors(), planes, mask_tensor(item.mask), item.mask.black, frame.color
             )
             if change is not None:
                 self._flicker.update(change)
-        out = with_tensors(frame, planes)
+        out = with_tensors(frame, planes) if blank is None else blank
         self._spent("apply", start)
         return out
 
