@@ -183,6 +183,7 @@ def filter_chain_yuv(
     op = "filter_chain_yuv"
     size = check_planes(op, planes, format)
     check_mask(op, mask, size)
+    _check_out(op, out, planes, size, format)
     k = len(filters)
     _check.has_shape(op, "arguments", arguments, (k,))
     _check.has_shape(op, "statistics", statistics, (k, 3))
@@ -194,7 +195,7 @@ def filter_chain_yuv(
         if unknown:
             known = ", ".join(FILTERS)
             raise ValueError(f"{op}: filters must be out of {known}; got {unknown[0]!r}")
-        out = _target(op, out, planes, size, format)
+        out = empty_planes(*size, format, planes[0].device) if out is None else out
         _native.cpu_module().filter_chain_yuv(
             plane_views(planes), mask_view(mask, strength), arguments.data_ptr(),
             statistics.data_ptr(), [FILTERS.index(name) for name in filters], quantized_contrast,
@@ -208,7 +209,7 @@ def filter_chain_yuv(
             layout="NHWC", quantized_contrast=quantized_contrast,
         )[0]  # fmt: skip
 
-    return _deliver(op, through_rgb(planes, mask, format, strength, change), out, format)
+    return _deliver(through_rgb(planes, mask, format, strength, change), out)
 
 
 def apply_lut_yuv(
@@ -241,11 +242,12 @@ def apply_lut_yuv(
     op = "apply_lut_yuv"
     size = check_planes(op, planes, format)
     check_mask(op, mask, size)
+    _check_out(op, out, planes, size, format)
     check_interpolation(op, interpolation)
     lut = check_lut(op, lut, 1, planes[0].device)[0]
     strength = _check.strength(op, strength)
     if _choose(op, planes) == "cpp":
-        out = _target(op, out, planes, size, format)
+        out = empty_planes(*size, format, planes[0].device) if out is None else out
         table = lut.detach().to(torch.float32).contiguous()
         _native.cpu_module().apply_lut_yuv(
             plane_views(planes),
@@ -261,7 +263,7 @@ def apply_lut_yuv(
     def change(rgb: Tensor) -> Tensor:
         return apply_lut(rgb[None], lut, interpolation=interpolation, layout="NHWC")[0]
 
-    return _deliver(op, through_rgb(planes, mask, format, strength, change), out, format)
+    return _deliver(through_rgb(planes, mask, format, strength, change), out)
 
 
 def residual_yuv(
@@ -287,13 +289,14 @@ def residual_yuv(
     op = "residual_yuv"
     size = check_planes(op, planes, format)
     check_mask(op, mask, size)
+    _check_out(op, out, planes, size, format)
     _check.has_shape(op, "residual", residual, (3, "h", "w"))
     strength = _check.strength(op, strength)
     wide = torch.nn.functional.interpolate(
         residual.float()[None], size=size, mode="bilinear", align_corners=False
     )[0].permute(1, 2, 0)
     result = through_rgb(planes, mask, format, strength, lambda rgb: (rgb + wide).clamp(0, 1))
-    return _deliver(op, result, out, format)
+    return _deliver(result, out)
 
 
 def through_rgb(planes: Planes, mask: PlaneMask | None, format: YuvFormat, strength, change):
@@ -307,23 +310,21 @@ def through_rgb(planes: Planes, mask: PlaneMask | None, format: YuvFormat, stren
     )  # fmt: skip
 
 
-def _target(
+def _check_out(
     op: str, out: Planes | None, planes: Planes, size: tuple[int, int], format: YuvFormat
-) -> Planes:
+) -> None:
     if out is None:
-        return empty_planes(*size, format, planes[0].device)
+        return
     found = check_planes(op, out, format, name="out")
     if found != size:
         raise ValueError(f"{op}: out must be {list(size)} like the planes, got {list(found)}")
     if any(a.data_ptr() == b.data_ptr() and a.numel() for a, b in zip(out, planes, strict=True)):
         raise ValueError(f"{op}: out must not be the planes themselves, which are read meanwhile")
-    return out
 
 
-def _deliver(op: str, result: Planes, out: Planes | None, format: YuvFormat) -> Planes:
+def _deliver(result: Planes, out: Planes | None) -> Planes:
     if out is None:
         return result
-    _target(op, out, result, tuple(result[0].shape), format)
     for target, plane in zip(out, result, strict=True):
         target.copy_(plane)
     return out
