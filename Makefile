@@ -35,6 +35,7 @@ test: $(VENV)/.test $(VENV)/.native
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $(SOURCES)
 
 build: $(VENV)/.native

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A whole clip, decode and encode included, beside the same decode and encode with nothing between.
 
-    pytest benchmarks/test_clip.py -s
+pytest benchmarks/test_clip.py -s
 """
 
 from __future__ import annotations
@@ -84,9 +84,7 @@ def harmonized(clip: Path, mask: Path, out: Path, look) -> int:
 def looks():
     from vharm.looks import FilterLook
 
-    look = FilterLook(
-        torch.tensor([0.1, -0.1, 0.1, 0.2, 0.1, -0.1]), torch.full((6, 3), 0.4)
-    )
+    look = FilterLook(torch.tensor([0.1, -0.1, 0.1, 0.2, 0.1, -0.1]), torch.full((6, 3), 0.4))
     return look, look.to_lut()
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The filter chain beside eager PyTorch, torch.compile, and a plain copy.
 
-    pytest benchmarks/test_filters.py -s            the full measurement, results kept
-    pytest benchmarks/test_filters.py -s --quick    that it works
+pytest benchmarks/test_filters.py -s            the full measurement, results kept
+pytest benchmarks/test_filters.py -s --quick    that it works
 """
 
 from __future__ import annotations
@@ -85,14 +85,10 @@ def test_filter_chain(device, quick):
     if not quick:
         with ops.backend("reference"):
             compiled = torch.compile(lambda: filter_chain(v, mask, arguments))
-            compiled8 = torch.compile(
-                lambda: filter_chain(frame, mask8, arguments, layout="NHWC")
-            )
+            compiled8 = torch.compile(lambda: filter_chain(frame, mask8, arguments, layout="NHWC"))
             compiled(), compiled8()
         subjects.append(Subject("torch.compile, float32", compiled, close, slow))
-        subjects.append(
-            Subject("torch.compile, uint8", compiled8, levels_off(expected8), slow)
-        )
+        subjects.append(Subject("torch.compile, uint8", compiled8, levels_off(expected8), slow))
     table = compare(
         f"filter_chain, six filters, {width}x{height}, full mask", subjects, rounds=rounds,
         device=device, copy_bytes=frame.numel(),

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,9 @@ import vharm
 HEAVY = ("av", "cv2", "typer", "rich", "triton", "matplotlib", "PIL", "safetensors")
 
 
-def run(code: str, **options) -> str:
+def run(code: str, *flags: str, **options) -> str:
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, **options
+        [sys.executable, *flags, "-c", code], capture_output=True, text=True, timeout=300, **options
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
@@ -55,7 +57,10 @@ outside = (masks == 0)[:, None].expand_as(frames)
 assert torch.equal(out[outside], frames[outside])
 print(vharm.__file__)
 """
-    where = run(code, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"})
+    # -S: without `site`, an editable installation's import hook cannot find the native modules.
+    packages = sysconfig.get_paths()["purelib"]
+    environment = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{packages}", "PATH": os.environ["PATH"]}
+    where = run(code, "-S", cwd=tmp_path, env=environment)
     assert where.startswith(str(tmp_path))
 
 

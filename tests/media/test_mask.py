@@ -203,3 +203,9 @@ def test_bad_arguments():
         open_mask(disc(), **SIZE, feather=-1)
     with pytest.raises(ValueError, match="channel"):
         open_mask(disc(), **SIZE, channel="red")
+
+
+@pytest.mark.parametrize("shaping", [{"grow": 4000}, {"grow": float("nan")}, {"feather": 1e4}])
+def test_absurd_shaping_is_refused(shaping):
+    with pytest.raises(ValueError, match=next(iter(shaping))):
+        open_mask(np.zeros((1, 4, 4), np.uint8), width=4, height=4, **shaping)

@@ -218,7 +218,7 @@ def test_a_broken_node_does_not_reach_others(backend, broken, device):
 def test_gradients_agree_with_autograd_through_the_reference(backend, kind, shared, layout, device):
     image = natural(2, 19, 37, seed=4) * 1.2 - 0.1  # some pixels outside; a grey band that ties
     weight = torch.rand(image.shape, generator=torch.Generator().manual_seed(5)).to(device)
-    mask = (torch.rand(2, 1, 19, 37, generator=torch.Generator().manual_seed(6)) * 1.6 - 0.3)
+    mask = torch.rand(2, 1, 19, 37, generator=torch.Generator().manual_seed(6)) * 1.6 - 0.3
     mask = mask.clamp(0, 1)
     if layout == "NHWC":
         image, mask, weight = (t.permute(0, 2, 3, 1) for t in (image, mask, weight))

@@ -175,5 +175,3 @@ def poison(tensor: Tensor) -> Tensor:
     if tensor.is_floating_point():
         return tensor.fill_(float("nan"))
     return tensor.fill_(113)
-
-

@@ -64,9 +64,7 @@ def test_gradient_of_given_statistics(chain: str, device: torch.device) -> None:
 
     def run() -> tuple[Tensor, list[Tensor]]:
         means = 0.2 + 0.6 * torch.rand(2, len(filters), 3, generator=seeded(6))
-        arguments, statistics = leaves(
-            random_arguments(2, filters), means, device=device
-        )
+        arguments, statistics = leaves(random_arguments(2, filters), means, device=device)
         out = ops.filter_chain(
             random_image((2, 3, 5, 7)).to(device), None, arguments, filters=filters,
             statistics=statistics,
@@ -234,9 +232,7 @@ def test_integers_round_half_to_even(dtype: torch.dtype, device: torch.device) -
     samples = torch.cat([torch.arange(60), torch.arange(top - 59, top + 1)]).to(torch.int32)
     image = samples.to(dtype).view(1, 1, 1, 120).expand(1, 3, 1, 120).to(device)
     arguments = torch.tensor([[-0.5]], device=device)
-    expected, got = both(
-        lambda: ops.filter_chain(image, None, arguments, filters=("brightness",))
-    )
+    expected, got = both(lambda: ops.filter_chain(image, None, arguments, filters=("brightness",)))
     if device.type == "cpu":  # where both divide as IEEE says; on a GPU Triton's is approximate
         assert torch.equal(wide(got), wide(expected))
     assert_near(got, expected)
@@ -319,9 +315,7 @@ def test_sixteen_filters(device: torch.device) -> None:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )  # fmt: skip
 @given(
-    size=st.tuples(
-        st.integers(1, 2), st.sampled_from([1, 2, 5]), st.sampled_from([1, 3, 31, 33])
-    ),
+    size=st.tuples(st.integers(1, 2), st.sampled_from([1, 2, 5]), st.sampled_from([1, 3, 31, 33])),
     filters=st.lists(st.sampled_from(FILTERS), max_size=4),
     dtype=st.sampled_from(list(TOLERANCE)),
     mask_dtype=st.sampled_from([None, torch.bool, torch.uint8, torch.uint16, torch.float32]),

@@ -90,9 +90,7 @@ def test_loss_masks(dtype: torch.dtype, device: torch.device) -> None:
     targets = torch.rand(2, 6, 3, 5, 7, generator=seeded(4)).to(device)
 
     def run() -> tuple[Tensor, list[Tensor]]:
-        image, arguments = leaves(
-            random_image((2, 3, 5, 7)), random_arguments(2), device=device
-        )
+        image, arguments = leaves(random_image((2, 3, 5, 7)), random_arguments(2), device=device)
         losses = ops.filter_chain_loss(image, mask, arguments, targets)
         losses.sum().backward()
         return losses, [image.grad, arguments.grad]

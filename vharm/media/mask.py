@@ -241,6 +241,10 @@ class MaskReader:
         return mask
 
 
+MAX_SHAPING = 256
+"""Pixels; the cost of growing goes with the disc's area, and no matte's edge is off by more."""
+
+
 def open_mask(
     source: Any,
     *,
@@ -273,8 +277,10 @@ def open_mask(
         raise ValueError(f'on_short: expected "error", "loop" or "hold", got {on_short!r}')
     if channel not in ("auto", "luma", "alpha"):
         raise ValueError(f'channel: expected "auto", "luma" or "alpha", got {channel!r}')
-    if feather < 0:
-        raise ValueError(f"feather: expected sigma >= 0 pixels, got {feather}")
+    if not abs(grow) <= MAX_SHAPING:
+        raise ValueError(f"grow: expected -{MAX_SHAPING} to {MAX_SHAPING} pixels, got {grow}")
+    if not 0 <= feather <= MAX_SHAPING:
+        raise ValueError(f"feather: expected a sigma of 0 to {MAX_SHAPING} pixels, got {feather}")
     shaping = {"invert": invert, "grow": grow, "feather": feather}
     return MaskReader(source, width, height, frame_count, on_short, shaping, channel, single_ok)
 

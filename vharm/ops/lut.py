@@ -126,9 +126,7 @@ def fit_lut(
         _refuse_gradient(op, source=source, target=target, mask=mask)
         if mask is not None and mask.dtype == torch.float64:
             mask = mask.float()
-        sums = _lut_library.lut_splat(
-            source, target, mask, size, offset, layout == "NHWC", chosen
-        )
+        sums = _lut_library.lut_splat(source, target, mask, size, offset, layout == "NHWC", chosen)
     return reference.finish(sums, offset)
 
 
