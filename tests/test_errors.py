@@ -76,7 +76,7 @@ def left_over(folder):
         ({"device": "abacus"}, ValueError, "device: expected such as"),
         ({"weights": "x.safetensors"}, ValueError, "weights: the method 'mkl' uses none"),
         ({"on_short": "stop"}, ValueError, 'on_short: expected "error"'),
-        ({"mask_feather": -1}, ValueError, "feather: expected sigma >= 0"),
+        ({"mask_feather": -1}, ValueError, "feather: expected a sigma of 0 to"),
         ({"reference_mask": np.zeros((3, 3), bool)}, ValueError, "reference_mask: mask: is 3x3"),
         ({"reference": np.zeros((3, 3), np.uint8)}, ValueError, "reference: expected a path or"),
         ({"reference": np.zeros((3, 3, 3), np.int8)}, TypeError, "reference: expected a path or"),
