@@ -39,6 +39,8 @@ Status masked_moments_backward(const float*, const float*, const float*, const I
 Status yuv_to_rgb(const PlaneView*, const YuvFormat&, const ImageView&, int);
 Status rgb_to_yuv(const ImageView&, const YuvFormat&, const PlaneView*, int);
 Status shrink_plane(const PlaneView&, const PlaneView&, int);
+Status composite_yuv(const PlaneView*, const PlaneView*, const MaskView&, const YuvFormat&, bool,
+                     const PlaneView*, int);
 
 const Kernels& table() {
   static const Kernels kernels = {VHARM_TEXT(VHARM_ISA),
@@ -57,7 +59,8 @@ const Kernels& table() {
                                   masked_moments_backward,
                                   yuv_to_rgb,
                                   rgb_to_yuv,
-                                  shrink_plane};
+                                  shrink_plane,
+                                  composite_yuv};
   return kernels;
 }
 

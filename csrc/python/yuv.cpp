@@ -30,6 +30,20 @@ void bind_yuv(py::module_& module) {
                }
                check(status, "rgb_to_yuv");
              });
+  module.def("composite_yuv", [](const py::tuple& foreground, const py::tuple& background,
+                                 const py::object& mask, const py::tuple& format,
+                                 bool premultiplied, const py::tuple& out, int threads) {
+    const Planes front = planes(foreground), back = planes(background);
+    const Planes to = planes(out);
+    const MaskView m = mask_view(mask);
+    const YuvFormat f = yuv_format(format);
+    Status status;
+    {
+      py::gil_scoped_release release;
+      status = composite_yuv(front.items, back.items, m, f, premultiplied, to.items, threads);
+    }
+    check(status, "composite_yuv");
+  });
   module.def("shrink_plane", [](const py::tuple& in, const py::tuple& out, int threads) {
     const PlaneView from = plane_view(in), to = plane_view(out);
     Status status;

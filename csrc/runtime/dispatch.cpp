@@ -151,6 +151,12 @@ Status rgb_to_yuv(const ImageView& rgb, const YuvFormat& format, const PlaneView
   return kernels().rgb_to_yuv(rgb, format, planes, threads);
 }
 
+Status composite_yuv(const PlaneView* foreground, const PlaneView* background, const MaskView& mask,
+                     const YuvFormat& format, bool premultiplied, const PlaneView* out,
+                     int threads) {
+  return kernels().composite_yuv(foreground, background, mask, format, premultiplied, out, threads);
+}
+
 Status shrink_plane(const PlaneView& plane, const PlaneView& out, int threads) {
   return kernels().shrink_plane(plane, out, threads);
 }

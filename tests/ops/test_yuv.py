@@ -285,3 +285,28 @@ def test_out_is_filled_and_checked(backend):
         small = (planes[0][:9].clone(), planes[1][:5].clone(), planes[2][:5].clone())
         with pytest.raises(ValueError, match=r"out must be \[18, 30\]"):
             ops.filter_chain_yuv(planes, None, ARGUMENTS, **options, out=small)
+
+
+@pytest.mark.parametrize("backend", CPP)
+@given(data=st.data())
+def test_composite_yuv_agrees_with_reference(backend, data):
+    format = data.draw(formats())
+    front = data.draw(frames(format))
+    height, width = front[0].shape
+    # uint16 has no flip in torch
+    back = tuple(p.to(torch.int32).flip(0).to(p.dtype) for p in front)
+    mask = plane_mask(height, width, seed=data.draw(st.integers(0, 99)))
+    premultiplied = data.draw(st.booleans())
+    results = []
+    for name in ("reference", backend):
+        with ops.backend(name):
+            results.append(
+                ops.composite_yuv(front, back, mask, format=format, premultiplied=premultiplied)
+            )
+    for a, b in zip(*results, strict=True):
+        assert (a.to(torch.int64) - b.to(torch.int64)).abs().max() <= 1
+    outside = mask.unit() == 0
+    assert torch.equal(results[1][0].to(torch.int32)[outside], back[0].to(torch.int32)[outside])
+    with ops.backend(backend):
+        whole = ops.composite_yuv(front, back, None, format=format)
+    assert all(torch.equal(a, b) for a, b in zip(whole, front, strict=True))

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from .formats import convert
-from .frame import Frame
+from .formats import blank_like, convert
+from .frame import Frame, yuv_format
 from .mask import Mask, MaskReader
 from .reader import Reader
 
@@ -43,6 +43,8 @@ def composite(
     front = convert(
         foreground if foreground.alpha is None else replace(foreground, alpha=None), color
     )
+    if color.layout == "yuv" and front.alpha is None and background.alpha is None:
+        return _composite_yuv(front, background, matte, premultiplied)
     unit = matte.unit()
     rows, columns = np.any(unit > 0, axis=1), np.any(unit > 0, axis=0)
     if not rows.any():
@@ -66,6 +68,19 @@ def composite(
         result[where] = mixed
         planes.append(result)
     return replace(background, planes=tuple(planes), matte=matte, source=None)
+
+
+def _composite_yuv(front: Frame, back: Frame, matte: Mask, premultiplied: bool) -> Frame:
+    from ..ops import PlaneMask, composite_yuv
+
+    blank = blank_like(back)
+    assert blank is not None  # YUV without alpha
+    (data,) = replace(back, planes=(matte.data,)).tensors()
+    composite_yuv(
+        front.tensors(), back.tensors(), PlaneMask(data, matte.black, matte.white),
+        format=yuv_format(back.color), premultiplied=premultiplied, out=blank.tensors(),
+    )  # fmt: skip
+    return replace(blank, matte=matte)
 
 
 def matte_of_alpha(frame: Frame) -> Mask:

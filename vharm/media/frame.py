@@ -13,6 +13,8 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+    from ..ops import YuvFormat
+
 UNSPECIFIED = 2  # FFmpeg's number for "unspecified" matrix, transfer and primaries
 
 # ITU-T H.273 code points, which FFmpeg uses as they stand.
@@ -115,6 +117,13 @@ class ColorSpec:
             assumed = " (assumed)" if matrix and self.matrix_tag == UNSPECIFIED else ""
             text += f"{matrix}{assumed}, {'full' if self.full_range else 'limited'} range"
         return text if self.transfer == "unspecified" else f"{text}, {self.transfer}"
+
+
+def yuv_format(color: ColorSpec) -> YuvFormat:
+    """What ``vharm.ops`` calls a YUV format."""
+    from ..ops import YuvFormat
+
+    return YuvFormat(color.matrix, color.full_range, color.depth, color.subsampling)
 
 
 @dataclass(eq=False)

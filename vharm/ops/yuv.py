@@ -33,7 +33,7 @@ from .lut import INTERPOLATIONS, apply_lut, check_interpolation, check_lut
 from .reference import yuv as reference
 
 _OPS = (
-    "yuv_to_rgb", "rgb_to_yuv", "yuv_thumbnail", "filter_chain_yuv", "apply_lut_yuv",
+    "yuv_to_rgb", "rgb_to_yuv", "yuv_thumbnail", "composite_yuv", "filter_chain_yuv", "apply_lut_yuv",
     "residual_yuv",
 )  # fmt: skip
 for _op in _OPS:
@@ -153,6 +153,61 @@ def shrink_plane(plane: Tensor, size: tuple[int, int]) -> Tensor:
         _native.cpu_module().shrink_plane(plane_view(plane), plane_view(out), _native.threads())
         return out
     return _shrink(plane, size)
+
+
+def composite_yuv(
+    foreground: Planes,
+    background: Planes,
+    mask: PlaneMask | None,
+    *,
+    format: YuvFormat,
+    premultiplied: bool = False,
+    out: Planes | None = None,
+) -> Planes:
+    """Lays one frame's planes over another's: `M*F + (1-M)*B`, or premultiplied `F + (1-M)*B`.
+
+    Args:
+        foreground: planes of `format`; not changed.
+        background: planes of `format`; not changed.
+        mask: one value per luma sample; chroma takes the mean over its luma sites. None means ones.
+        format: what the samples mean (premultiplied samples are multiplied around its black).
+        premultiplied: the foreground is multiplied by the mask already.
+        out: planes to write into, neither of the inputs; None makes new ones.
+
+    Returns:
+        The new planes (`out` if given); samples the mask does not touch are the background's own.
+
+    Raises:
+        TypeError, ValueError: naming the argument.
+    """
+    op = "composite_yuv"
+    size = check_planes(op, background, format, name="background")
+    found = check_planes(op, foreground, format, name="foreground")
+    if found != size:
+        raise ValueError(
+            f"{op}: foreground must be {list(size)} like the background, got {list(found)}"
+        )
+    check_mask(op, mask, size)
+    for planes in (foreground, background):
+        _check_out(op, out, planes, size, format)
+    if _choose(op, background) == "cpp":
+        out = empty_planes(*size, format, background[0].device) if out is None else out
+        _native.cpu_module().composite_yuv(
+            plane_views(foreground),
+            plane_views(background),
+            mask_view(mask, 1.0),
+            format.native(),
+            premultiplied,
+            plane_views(out),
+            _native.threads(),
+        )
+        return out
+    _, _, offset = format.matrices(torch.float32)
+    weight = torch.ones(size) if mask is None else mask.unit()
+    result = reference.composite(
+        foreground, background, weight, offset, premultiplied, format.maximum, *format.subsampling
+    )
+    return _deliver(result, out)
 
 
 def filter_chain_yuv(

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..looks import Look, LutLook
-from ..media.frame import ColorSpec, Frame
+from ..media.frame import ColorSpec, Frame, yuv_format
 from ..media.mask import Mask
-from ..ops import PlaneMask, YuvFormat, shrink_plane, yuv_thumbnail
+from ..ops import PlaneMask, shrink_plane, yuv_thumbnail
 
 
 class TensorFrame(Frame):
@@ -196,11 +196,6 @@ def _apply_gray(plane: Tensor, mask: Tensor, look: Look, color: ColorSpec) -> Te
         out = out.clamp(0, (1 << color.depth) - 1).round()
     out = torch.where(mask == 0, plane.float(), out)
     return out.to(torch.int32).to(plane.dtype) if color.depth != 32 else out.to(plane.dtype)
-
-
-def yuv_format(color: ColorSpec) -> YuvFormat:
-    """What `vharm.ops` calls this format."""
-    return YuvFormat(color.matrix, color.full_range, color.depth, color.subsampling)
 
 
 def thumbnail(frame: Frame, size: tuple[int, int], device: torch.device) -> Tensor:

@@ -8,8 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..media.frame import ColorSpec
-from .apply import yuv_format
+from ..media.frame import ColorSpec, yuv_format
 
 # Points looked at along the longer side of a plane.
 _POINTS = 64

@@ -15,6 +15,12 @@ VHARM_API Status yuv_to_rgb(const PlaneView* planes, const YuvFormat& format, co
 VHARM_API Status rgb_to_yuv(const ImageView& rgb, const YuvFormat& format, const PlaneView* planes,
                             int threads);
 
+// One frame over another of the same format by a mask, straight or premultiplied. Luma whose mask is
+// 0, and chroma all of whose luma sites have mask 0, come out as the background's.
+VHARM_API Status composite_yuv(const PlaneView* foreground, const PlaneView* background,
+                               const MaskView& mask, const YuvFormat& format, bool premultiplied,
+                               const PlaneView* out, int threads);
+
 // Area average of a plane of any dtype, in its own sample units; `out` is float and not larger.
 VHARM_API Status shrink_plane(const PlaneView& plane, const PlaneView& out, int threads);
 

@@ -75,3 +75,27 @@ def blend_planes(
         result = quantize(mixed, maximum, plane.dtype).to(torch.int32)
         out.append(torch.where(touched, result, plane.to(torch.int32)).to(plane.dtype))
     return tuple(out)
+
+
+def composite(
+    foreground: Planes,
+    background: Planes,
+    mask: Tensor,
+    offset: Tensor,
+    premultiplied: bool,
+    maximum: float,
+    log2_x: int,
+    log2_y: int,
+) -> Planes:
+    """Foreground over background in plane space; samples without mask are the background's own."""
+    out = []
+    for c, (front, back) in enumerate(zip(foreground, background, strict=True)):
+        weight = mask if c == 0 else gather(mask, log2_x, log2_y)
+        top, below = front.to(mask.dtype), back.to(mask.dtype)
+        if premultiplied:
+            mixed = top + (1 - weight) * (below - offset[c])
+        else:
+            mixed = below + weight * (top - below)
+        result = quantize(mixed, maximum, back.dtype).to(torch.int32)
+        out.append(torch.where(weight > 0, result, back.to(torch.int32)).to(back.dtype))
+    return tuple(out)
