@@ -13,18 +13,13 @@ from common import Subject, compare, publish
 
 from vharm import ops
 from vharm.ops import filter_chain, filter_chain_loss, filter_statistics
-from vharm.ops._backends import Request, _candidates
 
 ARGUMENTS = [[0.2, -0.1, 0.15, 0.3, 0.2, -0.2]]
 
 
 def fast_backends(device: torch.device) -> list[str]:
-    request = Request("filter_chain", device, torch.uint8)
-    return [
-        c.name
-        for c in _candidates["filter_chain"]
-        if c.name != "reference" and c.why_not(request) is None
-    ]
+    rows = {row.op: row for row in ops.explain(device, torch.uint8)}
+    return [name for name in rows["filter_chain"].able if name != "reference"]
 
 
 def on(name: str, call):

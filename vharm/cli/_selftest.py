@@ -73,6 +73,9 @@ CASES: dict[str, Case] = {
     "yuv_to_rgb": lambda d: (ops.yuv_to_rgb(_planes(d), format=_FORMAT),),
     "rgb_to_yuv": lambda d: ops.rgb_to_yuv(_image(d)[0].permute(1, 2, 0), format=_FORMAT),
     "yuv_thumbnail": lambda d: (ops.yuv_thumbnail(_planes(d), (5, 7), format=_FORMAT),),
+    "composite_yuv": lambda d: ops.composite_yuv(
+        _planes(d), tuple(p.flip(0) for p in _planes(d)), _plane_mask(d), format=_FORMAT
+    ),
     "filter_chain_yuv": lambda d: ops.filter_chain_yuv(
         _planes(d), _plane_mask(d), _arguments(d)[0], format=_FORMAT, statistics=_statistics(d)
     ),
@@ -94,18 +97,10 @@ def run_self_tests() -> list[dict[str, Any]]:
         for choice in ops.explain(device):
             rows += [
                 _compare(choice.op, backend, device)
-                for backend in able_backends(choice)
+                for backend in choice.able
                 if backend != "reference"
             ]
     return rows
-
-
-def able_backends(choice: ops.Choice) -> list[str]:
-    """The backends an op has and that can run, the chosen one first."""
-    from ..ops._backends import _candidates
-
-    names = [candidate.name for candidate in _candidates[choice.op]]
-    return [name for name in names if name not in choice.reasons]
 
 
 def _compare(op: str, backend: str, device: torch.device) -> dict[str, Any]:

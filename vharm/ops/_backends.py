@@ -38,10 +38,14 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """A row of `explain()`: the chosen backend and the reasons against the others."""
+    """A row of `explain()`: what an op runs on, what else could, and why the rest cannot.
+
+    `able` holds the backends that can run, best first; `backend` is the first of them.
+    """
 
     op: str
     backend: str
+    able: tuple[str, ...]
     reasons: dict[str, str]
 
 
@@ -120,6 +124,7 @@ def explain(device: str | torch.device = "cpu", dtype: torch.dtype = torch.float
     for op, candidates in _candidates.items():
         request = Request(op, torch.device(device), dtype)
         reasons = {c.name: c.why_not(request) for c in candidates}
-        chosen = next((name for name, reason in reasons.items() if reason is None), "none")
-        rows.append(Choice(op, chosen, {n: r for n, r in reasons.items() if r is not None}))
+        able = tuple(name for name, reason in reasons.items() if reason is None)
+        against = {name: reason for name, reason in reasons.items() if reason is not None}
+        rows.append(Choice(op, able[0], able, against))
     return rows
