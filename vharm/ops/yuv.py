@@ -33,8 +33,8 @@ from .lut import INTERPOLATIONS, apply_lut, check_interpolation, check_lut
 from .reference import yuv as reference
 
 _OPS = (
-    "yuv_to_rgb", "rgb_to_yuv", "yuv_thumbnail", "composite_yuv", "filter_chain_yuv", "apply_lut_yuv",
-    "residual_yuv",
+    "yuv_to_rgb", "rgb_to_yuv", "yuv_thumbnail", "composite_yuv", "filter_chain_yuv",
+    "apply_lut_yuv", "residual_yuv",
 )  # fmt: skip
 for _op in _OPS:
     _cpp = (
