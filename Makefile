@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -c constraints.txt
 CONFIGURED := pyproject.toml setup.py constraints.txt
 SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.hpp' -o -name '*.cu' -o -name '*.cuh')
-LIKE_GPU := PYTHONPATH=. $(PYTHON) -m pytest --device cuda --fail-skipped-gpu
+LIKE_GPU := env PYTHONPATH=. $(PYTHON) -m pytest --device cuda --fail-skipped-gpu
 
 .PHONY: help demo test lint build gpu-check clean distclean
 help:
@@ -66,27 +66,34 @@ $(VENV)/.native: $(VENV)/.tools $(SOURCES)
 	$(BIN)/python setup.py --quiet build_ext --inplace
 	touch $@
 
-# Needs no network: PYTHON must have torch, triton, pytest, hypothesis, setuptools, pybind11, ninja.
+# Needs no network: PYTHON must have torch, pytest, hypothesis, setuptools, pybind11 and ninja.
+# Each step is tried, whatever became of the one before; the summary comes last.
 gpu-check:
 	@mkdir -p $(OUT)/gpu-check
 	nvidia-smi > $(OUT)/gpu-check/card.txt
 	VHARM_BUILD=cuda VHARM_CUDA_ARCHS=native $(PYTHON) setup.py --quiet build_ext --inplace
-	failed=
-	$(LIKE_GPU) tests --ignore=tests/triton --junitxml=$(OUT)/gpu-check/tests.xml \
-	    2>&1 | tee $(OUT)/gpu-check/tests.txt || failed="$$failed tests"
-	$(LIKE_GPU) tests/triton --junitxml=$(OUT)/gpu-check/triton.xml \
-	    2>&1 | tee $(OUT)/gpu-check/triton.txt || failed="$$failed triton"
-	$(LIKE_GPU) benchmarks -s \
-	    2>&1 | tee $(OUT)/gpu-check/benchmarks.txt || failed="$$failed benchmarks"
+	summary=$(OUT)/gpu-check/summary.txt
+	: > $$summary
+	step() {
+	    name=$$1; shift
+	    if "$$@" > $(OUT)/gpu-check/$$name.txt 2>&1; then result=passed; else result=FAILED; fi
+	    tail -n 3 $(OUT)/gpu-check/$$name.txt
+	    echo "$$name: $$result ($$(tail -n 1 $(OUT)/gpu-check/$$name.txt))" >> $$summary
+	}
+	step tests $(LIKE_GPU) tests/ops --junitxml=$(OUT)/gpu-check/tests.xml
+	step triton $(LIKE_GPU) tests/triton --junitxml=$(OUT)/gpu-check/triton.xml
+	step benchmarks $(LIKE_GPU) benchmarks -s
 	if command -v compute-sanitizer > /dev/null; then
-	    PYTHONPATH=. compute-sanitizer --tool memcheck --target-processes all --error-exitcode 3 \
-	        $(PYTHON) -m pytest --device cuda --fail-skipped-gpu tests/ops -q -x \
-	        2>&1 | tee $(OUT)/gpu-check/memcheck.txt || failed="$$failed memcheck"
+	    for tool in memcheck racecheck; do
+	        step $$tool compute-sanitizer --tool $$tool --target-processes all \
+	            --error-exitcode 3 env PYTHONPATH=. $(PYTHON) -m pytest --device cuda -q tests/ops -k cuda
+	    done
 	else
-	    echo "compute-sanitizer is not here: memory was not checked"
+	    echo "compute-sanitizer: not on this machine, memory was not checked" >> $$summary
 	fi
-	if [ -n "$$failed" ]; then echo "gpu-check: FAILED:$$failed"; exit 1; fi
-	echo "gpu-check: all passed; results in $(OUT)/gpu-check"
+	echo "--- gpu-check, all results in $(OUT)/gpu-check:"
+	cat $$summary
+	! grep -q FAILED $$summary
 
 clean:
 	rm -rf build dist *.egg-info vharm/_C*.so vharm/_cuda*.so $(VENV)/.native

@@ -29,6 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
     device = config.getoption("--device")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise pytest.UsageError(f"--device {device}: torch sees no CUDA device")
+    os.environ["VHARM_TEST_DEVICE"] = device
     if profile := os.environ.get("HYPOTHESIS_PROFILE"):
         import hypothesis
 
