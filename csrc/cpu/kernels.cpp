@@ -40,6 +40,17 @@ Status yuv_to_rgb(const PlaneView*, const YuvFormat&, const ImageView&, int);
 Status rgb_to_yuv(const ImageView&, const YuvFormat&, const PlaneView*, int);
 Status shrink_plane(const PlaneView&, const PlaneView&, int);
 
+Status flow_warp(const TensorView&, const TensorView&, bool, const TensorView&, const TensorView&,
+                 int);
+Status flow_warp_backward(const TensorView&, const TensorView&, const TensorView&, bool,
+                          const TensorView&, const TensorView&, int);
+Status temporal_loss(const TensorView&, const TensorView&, const TensorView&, const MaskView&,
+                     const MaskView&, float*, float*, int);
+Status temporal_loss_backward(const float*, const TensorView&, const TensorView&,
+                              const TensorView&, const MaskView&, const MaskView&,
+                              const TensorView&, const TensorView&, const TensorView&, int);
+Status flow_consistency(const TensorView&, const TensorView&, float, float, const TensorView&, int);
+
 const Kernels& table() {
   static const Kernels kernels = {VHARM_TEXT(VHARM_ISA),
                                   filter_chain,
@@ -57,7 +68,12 @@ const Kernels& table() {
                                   masked_moments_backward,
                                   yuv_to_rgb,
                                   rgb_to_yuv,
-                                  shrink_plane};
+                                  shrink_plane,
+                                  flow_warp,
+                                  flow_warp_backward,
+                                  temporal_loss,
+                                  temporal_loss_backward,
+                                  flow_consistency};
   return kernels;
 }
 
