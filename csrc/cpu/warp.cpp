@@ -28,14 +28,16 @@ void store_flags(const float* values, const TensorView& to, int64_t n, int64_t y
 template <class T>
 void warp_run(const TensorView& image, const TensorView& out, int64_t n, int64_t y, int64_t x,
               const Route& r, const Spread& places, float* buffer) {
-  each_group(image, [&](Group g) {
+  each_group(image, [&](const Group& g) {
     // float32 goes straight to its place.
-    const bool direct = out.dtype == DType::f32 && (!interleaved(out) || out.sw == g.count);
-    if (direct) {
-      float* to = static_cast<float*>(out.data) + row_of(out, n, y, x) + g.first * out.sc;
-      sample_group<T>(r, places, image, n, g, true, to);
+    float* to = static_cast<float*>(out.data) + row_of(out, n, y, x) + g.first * out.sc;
+    if (out.dtype == DType::f32 && !interleaved(out)) {
+      const T* p = static_cast<const T*>(image.data) + n * image.sn + g.first * image.sc;
+      sample_planes(r, p, image.sc, image.sh, g.planes, true, to, out.sc);
+    } else if (out.dtype == DType::f32 && out.sw == g.count) {
+      sample_group<T>(r, places, image, n, g, to);
     } else {
-      sample_group<T>(r, places, image, n, g, false, buffer);
+      sample_group<T>(r, places, image, n, g, buffer);
       store_group(buffer, out, n, y, x, r.count, g);
     }
   });
@@ -112,10 +114,12 @@ RowSums loss_row(const TensorView& current, const TensorView& previous, const Te
     vf total(0.0f);
     for (int i = 0; i < count; i += kWidth) total = total + load(w + i);
     sums.weight += sum(total);
-    each_group(current, [&](Group g) {
+    each_group(current, [&](const Group& g) {
       load_group(current, n, y, x, count, g, now);
-      sample_group<T>(r, places, previous, n, g, false, before);
-      sums.squares += squares(w, now, before, count, g.count);
+      sample_group<T>(r, places, previous, n, g, before);
+      for (int k = 0; k < g.planes; ++k) {
+        sums.squares += squares(w, now + k * kSpan, before + k * kSpan, count, g.samples);
+      }
     });
   });
   return sums;
@@ -191,8 +195,8 @@ Status flow_consistency(const TensorView& forward, const TensorView& backward, f
           by[i] = pairs[2 * i + 1];
         }
       } else {
-        sample_plane(r, p, backward.sh, false, bx);
-        sample_plane(r, p + backward.sc, backward.sh, false, by);
+        sample_planes(r, p, backward.sc, backward.sh, 1, false, bx, 0);
+        sample_planes(r, p + backward.sc, backward.sc, backward.sh, 1, false, by, 0);
       }
       agree(fx, fy, bx, by, r, alpha, beta, bx);
       store_flags(bx, out, n, y, x, count);

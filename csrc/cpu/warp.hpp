@@ -45,17 +45,20 @@ VHARM_HD void with_samples(DType dtype, const Body& body) {
   }
 }
 
-// A group of channels whose samples of a run fit one buffer: one plane, or up to kMaxGroup
-// channels of interleaved pixels.
+// A group of channels whose samples of a run fit one buffer: up to kMaxPlanes planes, kSpan samples
+// apart in the buffer, or up to kMaxGroup channels of interleaved pixels.
+constexpr int kMaxPlanes = 4;
 struct Group {
   int64_t first;
-  int count;
+  int count;           // channels
+  int planes, samples;  // planes in the buffer, and samples of each that belong to a pixel
 };
 VHARM_HD int group_size(const TensorView& v) {
-  if (!interleaved(v)) return 1;
+  if (!interleaved(v)) return v.c < kMaxPlanes ? int(v.c) : kMaxPlanes;
   return v.c < kMaxGroup ? int(v.c) : kMaxGroup;
 }
 VHARM_HD int run_length(const TensorView& v) {
+  if (!interleaved(v) || v.c == 0) return kSpan;
   const int fit = kPacked / group_size(v);
   return fit < kSpan ? fit : kSpan;
 }
@@ -63,7 +66,8 @@ template <class Body>
 VHARM_HD void each_group(const TensorView& v, const Body& body) {
   const int size = group_size(v);
   for (int64_t c = 0; c < v.c; c += size) {
-    body(Group{c, v.c - c < size ? int(v.c - c) : size});
+    const int count = v.c - c < size ? int(v.c - c) : size;
+    body(interleaved(v) ? Group{c, count, 1, count} : Group{c, count, count, 1});
   }
 }
 // Calls body(x, count) for the runs of a row.
@@ -72,29 +76,31 @@ VHARM_HD void each_run(int64_t w, int length, const Body& body) {
   for (int64_t x = 0; x < w; x += length) body(x, w - x < length ? int(w - x) : length);
 }
 
-// Samples of a group along a route: `count` of them for each pixel, one pixel behind the other.
+// A group's samples along a route.
 template <class T>
 VHARM_HD void sample_group(const Route& r, const Spread& places, const TensorView& image,
-                           int64_t n, Group g, bool exact, float* out) {
+                           int64_t n, const Group& g, float* out) {
   const T* p = static_cast<const T*>(image.data) + n * image.sn + g.first * image.sc;
   if (interleaved(image)) {
     sample_pixels(r, places, p, image.sh, image.sw, g.count, out);
   } else {
-    sample_plane(r, p, image.sh, exact, out);
+    sample_planes(r, p, image.sc, image.sh, g.planes, false, out, kSpan);
   }
 }
 
 // The group's own samples of a run, as they are, padded with zeros to a whole vector.
-VHARM_HD void load_group(const TensorView& v, int64_t n, int64_t y, int64_t x, int count, Group g,
-                         float* out) {
+VHARM_HD void load_group(const TensorView& v, int64_t n, int64_t y, int64_t x, int count,
+                         const Group& g, float* out) {
   const char* p = at(static_cast<const void*>(v.data), v.dtype,
                      row_of(v, n, y, x) + g.first * v.sc);
+  const int size = sample_size(v.dtype);
   if (!interleaved(v) || v.sw == g.count) {
-    load_plane(p, v.dtype, 1, count * g.count, 1.0f, out);
+    for (int k = 0; k < g.planes; ++k) {
+      load_plane(p + k * v.sc * size, v.dtype, 1, count * g.samples, 1.0f, out + k * kSpan);
+    }
     return;
   }
-  const int64_t step = v.sw * sample_size(v.dtype);
-  for (int i = 0; i < count; ++i, p += step) {
+  for (int i = 0; i < count; ++i, p += v.sw * size) {
     alignas(64) float pixel[kMaxGroup + kWidth];
     load_plane(p, v.dtype, 1, g.count, 1.0f, pixel);
     memcpy(out + i * g.count, pixel, size_t(g.count) * 4);
@@ -104,22 +110,25 @@ VHARM_HD void load_group(const TensorView& v, int64_t n, int64_t y, int64_t x, i
 
 // `values` is padded; integers are rounded half to even.
 inline void store_group(const float* values, const TensorView& v, int64_t n, int64_t y, int64_t x,
-                        int count, Group g) {
+                        int count, const Group& g) {
   char* p = at(v.data, v.dtype, row_of(v, n, y, x) + g.first * v.sc);
   const float top = v.dtype == DType::u8 ? 255.0f : 65535.0f;
-  const int64_t step = v.sw * sample_size(v.dtype);
+  const int size = sample_size(v.dtype);
   if (interleaved(v) && v.sw != g.count) {
-    for (int i = 0; i < count; ++i, p += step) {
+    for (int i = 0; i < count; ++i, p += v.sw * size) {
       alignas(64) float pixel[kMaxGroup + kWidth];
       memcpy(pixel, values + i * g.count, size_t(g.count) * 4);
       store_plane(pixel, p, v.dtype, 1, g.count, 1.0f, 0.0f, top);
     }
     return;
   }
-  const int total = count * g.count, size = sample_size(v.dtype);
-  for (int i = 0; i < total; i += kSpan) {  // store_plane's own limit
-    const int some = total - i < kSpan ? total - i : kSpan;
-    store_plane(values + i, p + int64_t(i) * size, v.dtype, 1, some, 1.0f, 0.0f, top);
+  const int total = count * g.samples;
+  for (int k = 0; k < g.planes; ++k) {
+    for (int i = 0; i < total; i += kSpan) {  // store_plane's own limit
+      const int some = total - i < kSpan ? total - i : kSpan;
+      store_plane(values + k * kSpan + i, p + (k * v.sc + i) * size, v.dtype, 1, some, 1.0f, 0.0f,
+                  top);
+    }
   }
 }
 

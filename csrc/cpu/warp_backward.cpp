@@ -113,23 +113,25 @@ struct Sink {
   const TensorView &image, &grad_image, &grad_flow;
   const Spread& places;
 
-  void scatter(const Route& r, const Band& band, Group g, const float* grad) const {
+  void scatter(const Route& r, const Band& band, const Group& g, const float* grad) const {
     auto* p = static_cast<float*>(grad_image.data) + band.n * grad_image.sn +
               g.first * grad_image.sc;
-    const Target to{p, grad_image.sh, grad_image.sw, band.begin, band.end};
-    if (interleaved(image)) {
-      scatter_pixels(r, places, grad, g.count, to);
-    } else {
-      scatter_plane(r, grad, to);
+    for (int k = 0; k < g.planes; ++k) {
+      const Target to{p + k * grad_image.sc, grad_image.sh, grad_image.sw, band.begin, band.end};
+      if (interleaved(image)) {
+        scatter_pixels(r, places, grad, g.count, to);
+      } else {
+        scatter_plane(r, grad + k * kSpan, to);
+      }
     }
   }
   template <class T>
-  void slopes(const Route& r, int64_t n, Group g, const float* grad, float* gx, float* gy) const {
+  void slopes(const Route& r, int64_t n, const Group& g, const float* grad, float* gx, float* gy) const {
     const T* p = static_cast<const T*>(image.data) + n * image.sn + g.first * image.sc;
     if (interleaved(image)) {
       slope_pixels(r, p, image.sh, image.sw, grad, g.count, gx, gy);
     } else {
-      slope_plane(r, p, image.sh, grad, gx, gy);
+      slope_planes(r, p, image.sc, image.sh, g.planes, grad, gx, gy);
     }
   }
   void keep_slopes(int64_t n, int64_t y, int64_t x, int count, const float* gx,
@@ -176,7 +178,7 @@ Status flow_warp_backward(const TensorView& grad, const TensorView& image, const
             route_span(flow, band.n, y, x, count, border, r);
             memset(gx, 0, sizeof gx);
             memset(gy, 0, sizeof gy);
-            each_group(image, [&](Group group) {
+            each_group(image, [&](const Group& group) {
               load_group(grad, band.n, y, x, count, group, g);
               if (reaches) sink.scatter(r, band, group, g);
               if (own) sink.slopes<T>(r, band.n, group, g, gx, gy);
@@ -241,17 +243,19 @@ Status temporal_loss_backward(const float* scale, const TensorView& current,
       if (!some && !own) return;
       memset(gx, 0, sizeof gx);
       memset(gy, 0, sizeof gy);
-      each_group(current, [&](Group group) {
+      each_group(current, [&](const Group& group) {
         if (some) {
           load_group(current, band.n, y, x, count, group, g);
-          sample_group<T>(r, places, previous, band.n, group, false, before);
-          differences(w, scale[band.n], before, count, group.count, g);
+          sample_group<T>(r, places, previous, band.n, group, before);
+          for (int k = 0; k < group.planes * kSpan; k += kSpan) {
+            differences(w, scale[band.n], before + k, count, group.samples, g + k);
+          }
         } else {
-          memset(g, 0, sizeof(float) * size_t(padded(count * group.count)));
+          memset(g, 0, sizeof g);
         }
         if (own && wants_current) store_group(g, grad_current, band.n, y, x, count, group);
         if (!some || !(reaches || (own && wants_flow))) return;
-        negate(g, padded(count * group.count));
+        for (int k = 0; k < group.planes; ++k) negate(g + k * kSpan, padded(count * group.samples));
         if (reaches) sink.scatter(r, band, group, g);
         if (own && wants_flow) sink.slopes<T>(r, band.n, group, g, gx, gy);
       });

@@ -34,6 +34,9 @@ VHARM_HD vf lanes() {
   return load(i);
 }
 VHARM_HD vf vfloor(vf a) {
+#if defined(VHARM_ISA_avx512)
+  return _mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+#endif
   const vf t = vtrunc(a);
   return select(less(a, t), t - vf(1.0f), t);
 }
@@ -59,7 +62,18 @@ inline void load_flow(const TensorView& flow, int64_t n, int64_t y, int64_t x, i
     memcpy(dx, p, size_t(count) * 4);
     memcpy(dy, p + flow.sc, size_t(count) * 4);
   } else if (flow.sw == 2 && flow.sc == 1) {
-    for (int i = 0; i < count; ++i) {
+    int i = 0;
+#if defined(VHARM_ISA_avx512)
+    const __m512i even =
+        _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    const __m512i odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
+    for (; i + kWidth <= count; i += kWidth) {
+      const vf u = load(p + 2 * i), v = load(p + 2 * i + kWidth);
+      store(dx + i, vf(_mm512_permutex2var_ps(u.v, even, v.v)));
+      store(dy + i, vf(_mm512_permutex2var_ps(u.v, odd, v.v)));
+    }
+#endif
+    for (; i < count; ++i) {
       dx[i] = p[2 * i];
       dy[i] = p[2 * i + 1];
     }

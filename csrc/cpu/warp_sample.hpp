@@ -99,36 +99,55 @@ VHARM_HD __mmask16 columns(int64_t first, int64_t w) {
 }
 
 // Three rows of 32 samples hold every tap; a row outside the frame is zero, or the nearest row.
-template <class T>
-VHARM_HD Corners<vf> near_corners(const Route& r, int i, const T* plane, int64_t sh) {
-  __m512i left = _mm512_loadu_si512(r.x + i), right = _mm512_add_epi32(left, _mm512_set1_epi32(1));
-  int64_t base = r.x[i];
-  if (r.border) {
-    const __m512i zero = _mm512_setzero_si512(), last = _mm512_set1_epi32(int(r.w - 1));
-    left = _mm512_min_epi32(_mm512_max_epi32(left, zero), last);
-    right = _mm512_min_epi32(_mm512_max_epi32(right, zero), last);
-    base = warp_clamp(int(base), r.w);
+struct Window {
+  __m512i left, right;  // places of the taps in the window
+  __mmask16 m0, m1;     // its columns inside the frame
+  __mmask16 below;      // lanes whose first tap is in the second row
+  int64_t base;
+  int row;
+
+  Window(const Route& r, int i) {
+    left = _mm512_loadu_si512(r.x + i);
+    right = _mm512_add_epi32(left, _mm512_set1_epi32(1));
+    base = r.x[i];
+    if (r.border) {
+      const __m512i zero = _mm512_setzero_si512(), last = _mm512_set1_epi32(int(r.w - 1));
+      left = _mm512_min_epi32(_mm512_max_epi32(left, zero), last);
+      right = _mm512_min_epi32(_mm512_max_epi32(right, zero), last);
+      base = warp_clamp(int(base), r.w);
+    }
+    base -= 8;
+    const __m512i origin = _mm512_set1_epi32(int(base));
+    left = _mm512_sub_epi32(left, origin);
+    right = _mm512_sub_epi32(right, origin);
+    m0 = columns(base, r.w);
+    m1 = columns(base + 16, r.w);
+    row = r.row[i / kWidth];
+    below = _mm512_cmpneq_epi32_mask(_mm512_loadu_si512(r.y + i), _mm512_set1_epi32(row));
   }
-  base -= 8;
-  const __m512i origin = _mm512_set1_epi32(int(base));
-  left = _mm512_sub_epi32(left, origin);
-  right = _mm512_sub_epi32(right, origin);
-  const __mmask16 m0 = columns(base, r.w), m1 = columns(base + 16, r.w);
-  const int row = r.row[i / kWidth];
-  __m512 l[3], g[3];
-  for (int k = 0; k < 3; ++k) {
-    const bool in = row + k >= 0 && row + k < r.h;
+
+  template <class T>
+  VHARM_HD void read(const Route& r, const T* plane, int64_t sh, int k, __m512& a,
+                     __m512& b) const {
     const T* p = plane + warp_clamp(row + k, r.h) * sh + base;
-    const bool reads = in || r.border;
+    const bool reads = r.border || (row + k >= 0 && row + k < r.h);
     const vf u = load_some(p, reads ? m0 : 0), v = load_some(p + 16, reads ? m1 : 0);
-    l[k] = _mm512_permutex2var_ps(u.v, left, v.v);
-    g[k] = _mm512_permutex2var_ps(u.v, right, v.v);
+    a = _mm512_permutex2var_ps(u.v, left, v.v);
+    b = _mm512_permutex2var_ps(u.v, right, v.v);
   }
-  const __mmask16 below =
-      _mm512_cmpneq_epi32_mask(_mm512_loadu_si512(r.y + i), _mm512_set1_epi32(row));
-  return {_mm512_mask_blend_ps(below, l[0], l[1]), _mm512_mask_blend_ps(below, g[0], g[1]),
-          _mm512_mask_blend_ps(below, l[1], l[2]), _mm512_mask_blend_ps(below, g[1], g[2])};
-}
+
+  template <class T>
+  VHARM_HD Corners<vf> corners(const Route& r, const T* plane, int64_t sh) const {
+    __m512 a, b, c, d;
+    read(r, plane, sh, 0, a, b);
+    read(r, plane, sh, 1, c, d);
+    if (below == 0) return {a, b, c, d};
+    __m512 e, f;
+    read(r, plane, sh, 2, e, f);
+    return {_mm512_mask_blend_ps(below, a, c), _mm512_mask_blend_ps(below, b, d),
+            _mm512_mask_blend_ps(below, c, e), _mm512_mask_blend_ps(below, d, f)};
+  }
+};
 #endif
 
 #if !defined(VHARM_ISA_baseline)
@@ -172,31 +191,47 @@ VHARM_HD Corners<vf> far_corners(const Route& r, int i, const float* plane, int6
 }
 #endif
 
-template <class T>
-VHARM_HD Corners<vf> plane_corners(const Route& r, int i, const T* plane, int64_t sh) {
+// Calls body(c, corners) for a vector's taps in each of `planes` planes, `sc` apart.
+template <class T, class Body>
+VHARM_HD void each_corners(const Route& r, int i, const T* plane, int64_t sc, int64_t sh,
+                           int planes, const Body& body) {
   const Motion motion = r.motion[i / kWidth];
   if (motion == Motion::same) {
     const T* p = plane + r.y[i] * sh + r.x[i];
-    return {load_as(p), load_as(p + 1), load_as(p + sh), load_as(p + sh + 1)};
+    for (int c = 0; c < planes; ++c, p += sc) {
+      body(c, Corners<vf>{load_as(p), load_as(p + 1), load_as(p + sh), load_as(p + sh + 1)});
+    }
+    return;
   }
 #if defined(VHARM_ISA_avx512)
-  if (motion == Motion::near) return near_corners(r, i, plane, sh);
+  if (motion == Motion::near) {
+    const Window window(r, i);
+    for (int c = 0; c < planes; ++c) body(c, window.corners(r, plane + c * sc, sh));
+    return;
+  }
 #endif
-  return far_corners(r, i, plane, sh);
+  for (int c = 0; c < planes; ++c) body(c, far_corners(r, i, plane + c * sc, sh));
 }
 
-// r.count samples of one plane; whole vectors are written, also beyond, unless `exact`.
+// r.count samples of each plane, to planes `step` apart; whole vectors are written, also beyond,
+// unless `exact`.
 template <class T>
-inline void sample_plane(const Route& r, const T* plane, int64_t sh, bool exact, float* out) {
+inline void sample_planes(const Route& r, const T* plane, int64_t sc, int64_t sh, int planes,
+                          bool exact, float* out, int64_t step) {
   for (int i = 0; i < r.count; i += kWidth) {
-    const vf v = mix(plane_corners(r, i, plane, sh), load(r.fx + i), load(r.fy + i));
-    if (exact && i + kWidth > r.count) {
-      alignas(64) float last[kWidth];
-      store(last, v);
-      memcpy(out + i, last, size_t(r.count - i) * 4);
-    } else {
-      store(out + i, v);
-    }
+    const vf fx = load(r.fx + i), fy = load(r.fy + i);
+    const bool part = exact && i + kWidth > r.count;
+    each_corners(r, i, plane, sc, sh, planes, [&](int c, const Corners<vf>& t) {
+      const vf v = mix(t, fx, fy);
+      float* to = out + c * step + i;
+      if (part) {
+        alignas(64) float last[kWidth];
+        store(last, v);
+        memcpy(to, last, size_t(r.count - i) * 4);
+      } else {
+        store(to, v);
+      }
+    });
   }
 }
 

@@ -103,24 +103,72 @@ inline void scatter_lanes(const Route& r, int i, const float* grad, const Target
   for (int k = i; k < i + count; ++k) scatter_pixel(r, k, grad + k, 1, to);
 }
 
+// (carry, a0, a1, ...): a vector moved on by one lane.
+VHARM_HD vf shift_in(float carry, vf a) {
+#if defined(VHARM_ISA_avx512)
+  const __m512 c = _mm512_set1_ps(carry);
+  return _mm512_castsi512_ps(
+      _mm512_alignr_epi32(_mm512_castps_si512(a.v), _mm512_castps_si512(c), 15));
+#else
+  alignas(64) float v[kWidth + 1];
+  v[0] = carry;
+  memcpy(v + 1, &a, sizeof a);
+  return load(v);
+#endif
+}
+VHARM_HD float last_lane(vf a) {
+  alignas(64) float v[kWidth];
+  store(v, a);
+  return v[kWidth - 1];
+}
+
+// What the last pixel of a vector leaves at its right tap waits here: if the next vector moves
+// alike, it is added in a register. Stores that the next load straddles would stall it.
+struct Carry {
+  float* at = nullptr;
+  float value = 0;
+
+  VHARM_HD float take(float* p) {
+    if (at == p) {
+      at = nullptr;
+      return value;
+    }
+    flush();
+    return 0;
+  }
+  VHARM_HD void flush() {
+    if (at != nullptr) *at += value;
+    at = nullptr;
+  }
+};
+
+VHARM_HD void scatter_same(const Route& r, int i, vf g, const Target& to, Carry* carry) {
+  const vf lower = g * load(r.fy + i), upper = g - lower, fx = load(r.fx + i);
+  for (int row = 0; row < 2; ++row) {
+    const int64_t y = r.y[i] + row;
+    if (y < to.begin || y >= to.end) continue;
+    float* p = to.data + y * to.sh + r.x[i];
+    const vf half = row == 0 ? upper : lower, right = half * fx;
+    const vf sums = (half - right) + shift_in(carry[row].take(p), right);
+    store(p, load(p) + sums);
+    carry[row] = {p + kWidth, last_lane(right)};
+  }
+}
+
 // `grad` is padded with zeros.
 inline void scatter_plane(const Route& r, const float* grad, const Target& to) {
+  Carry carry[2];
   for (int i = 0; i < r.count; i += kWidth) {
-    const vf g = load(grad + i);
-    if (r.motion[i / kWidth] != Motion::same || i + kWidth > r.count) {
-      scatter_lanes(r, i, grad, to);
+    if (r.motion[i / kWidth] == Motion::same && i + kWidth <= r.count) {
+      scatter_same(r, i, load(grad + i), to, carry);
       continue;
     }
-    const vf fx = load(r.fx + i), fy = load(r.fy + i), lower = g * fy, upper = g - lower;
-    for (int row = 0; row < 2; ++row) {
-      const int64_t y = r.y[i] + row;
-      if (y < to.begin || y >= to.end) continue;
-      float* p = to.data + y * to.sh + r.x[i];
-      const vf half = row == 0 ? upper : lower, right = half * fx;
-      store(p, load(p) + (half - right));
-      store(p + 1, load(p + 1) + right);
-    }
+    carry[0].flush();
+    carry[1].flush();
+    scatter_lanes(r, i, grad, to);
   }
+  carry[0].flush();
+  carry[1].flush();
 }
 
 // `grad` holds cn values a pixel, one pixel behind the other.
@@ -138,15 +186,18 @@ inline void scatter_pixels(const Route& r, const Spread& places, const float* gr
       const int64_t y = r.y[i] + row;
       if (y < to.begin || y >= to.end) continue;
       float* p = to.data + y * to.sh + r.x[i] * to.sw;
-      vf right[kMaxSpread];
+      // Both taps' parts of the run, laid over each other one pixel apart.
+      alignas(64) float parts[(kMaxSpread + 1) * kWidth + kMaxSpread] = {};
       for (int j = 0; j < cn; ++j) {
         const vf g = load(grad + i * cn + j * kWidth);
         const vf lower = g * spread(fy, places.lane[j]), half = row == 0 ? g - lower : lower;
-        right[j] = half * spread(fx, places.lane[j]);
-        store(p + j * kWidth, load(p + j * kWidth) + (half - right[j]));
+        const vf right = half * spread(fx, places.lane[j]);
+        store(parts + cn + j * kWidth, right);
+        store(p + j * kWidth, load(p + j * kWidth) + (half - right));
       }
+      for (int k = 0; k < cn; ++k) p[cn * kWidth + k] += parts[cn * kWidth + k];
       for (int j = 0; j < cn; ++j) {
-        store(p + cn + j * kWidth, load(p + cn + j * kWidth) + right[j]);
+        store(p + j * kWidth, load(p + j * kWidth) + load(parts + j * kWidth));
       }
     }
   }
@@ -154,15 +205,20 @@ inline void scatter_pixels(const Route& r, const Spread& places, const float* gr
 
 // ---- the flow's gradient ------------------------------------------------------------------------
 
-// Adds a plane's part to (gx, gy): the slopes of the cell, times the gradient.
+// Adds the planes' part to (gx, gy): the slopes of the cell, times the gradient.
 template <class T>
-inline void slope_plane(const Route& r, const T* plane, int64_t sh, const float* grad, float* gx,
-                        float* gy) {
+inline void slope_planes(const Route& r, const T* plane, int64_t sc, int64_t sh, int planes,
+                         const float* grad, float* gx, float* gy) {
   for (int i = 0; i < r.count; i += kWidth) {
-    const Corners<vf> t = plane_corners(r, i, plane, sh);
-    const vf fx = load(r.fx + i), fy = load(r.fy + i), g = load(grad + i);
-    store(gx + i, vfma(g, lerp(t.b - t.a, t.d - t.c, fy), load(gx + i)));
-    store(gy + i, vfma(g, lerp(t.c - t.a, t.d - t.b, fx), load(gy + i)));
+    const vf fx = load(r.fx + i), fy = load(r.fy + i);
+    vf sx = load(gx + i), sy = load(gy + i);
+    each_corners(r, i, plane, sc, sh, planes, [&](int c, const Corners<vf>& t) {
+      const vf g = load(grad + c * kSpan + i);
+      sx = vfma(g, lerp(t.b - t.a, t.d - t.c, fy), sx);
+      sy = vfma(g, lerp(t.c - t.a, t.d - t.b, fx), sy);
+    });
+    store(gx + i, sx);
+    store(gy + i, sy);
   }
 }
 
