@@ -42,6 +42,17 @@ Status shrink_plane(const PlaneView&, const PlaneView&, int);
 Status composite_yuv(const PlaneView*, const PlaneView*, const MaskView&, const YuvFormat&, bool,
                      const PlaneView*, int);
 
+Status flow_warp(const TensorView&, const TensorView&, bool, const TensorView&, const TensorView&,
+                 int);
+Status flow_warp_backward(const TensorView&, const TensorView&, const TensorView&, bool,
+                          const TensorView&, const TensorView&, int);
+Status temporal_loss(const TensorView&, const TensorView&, const TensorView&, const MaskView&,
+                     const MaskView&, float*, float*, int);
+Status temporal_loss_backward(const float*, const TensorView&, const TensorView&,
+                              const TensorView&, const MaskView&, const MaskView&,
+                              const TensorView&, const TensorView&, const TensorView&, int);
+Status flow_consistency(const TensorView&, const TensorView&, float, float, const TensorView&, int);
+
 const Kernels& table() {
   static const Kernels kernels = {VHARM_TEXT(VHARM_ISA),
                                   filter_chain,
@@ -60,7 +71,12 @@ const Kernels& table() {
                                   yuv_to_rgb,
                                   rgb_to_yuv,
                                   shrink_plane,
-                                  composite_yuv};
+                                  composite_yuv,
+                                  flow_warp,
+                                  flow_warp_backward,
+                                  temporal_loss,
+                                  temporal_loss_backward,
+                                  flow_consistency};
   return kernels;
 }
 

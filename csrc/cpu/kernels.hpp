@@ -7,6 +7,7 @@
 #include "vharm/lut.hpp"
 #include "vharm/statistics.hpp"
 #include "vharm/types.hpp"
+#include "vharm/warp.hpp"
 #include "vharm/yuv.hpp"
 
 namespace vharm {
@@ -30,6 +31,11 @@ struct Kernels {
   decltype(&vharm::rgb_to_yuv) rgb_to_yuv;
   decltype(&vharm::shrink_plane) shrink_plane;
   decltype(&vharm::composite_yuv) composite_yuv;
+  decltype(&vharm::flow_warp) flow_warp;
+  decltype(&vharm::flow_warp_backward) flow_warp_backward;
+  decltype(&vharm::temporal_loss) temporal_loss;
+  decltype(&vharm::temporal_loss_backward) temporal_loss_backward;
+  decltype(&vharm::flow_consistency) flow_consistency;
 };
 
 // The table in use: the best the processor can run, or VHARM_CPU_ISA (baseline, avx2, avx512).

@@ -161,4 +161,35 @@ Status shrink_plane(const PlaneView& plane, const PlaneView& out, int threads) {
   return kernels().shrink_plane(plane, out, threads);
 }
 
+Status flow_warp(const TensorView& image, const TensorView& flow, bool border,
+                 const TensorView& out, const TensorView& valid, int threads) {
+  return kernels().flow_warp(image, flow, border, out, valid, threads);
+}
+
+Status flow_warp_backward(const TensorView& grad, const TensorView& image, const TensorView& flow,
+                          bool border, const TensorView& grad_image, const TensorView& grad_flow,
+                          int threads) {
+  return kernels().flow_warp_backward(grad, image, flow, border, grad_image, grad_flow, threads);
+}
+
+Status temporal_loss(const TensorView& current, const TensorView& previous, const TensorView& flow,
+                     const MaskView& mask, const MaskView& valid, float* loss, float* weight,
+                     int threads) {
+  return kernels().temporal_loss(current, previous, flow, mask, valid, loss, weight, threads);
+}
+
+Status temporal_loss_backward(const float* scale, const TensorView& current,
+                              const TensorView& previous, const TensorView& flow,
+                              const MaskView& mask, const MaskView& valid,
+                              const TensorView& grad_current, const TensorView& grad_previous,
+                              const TensorView& grad_flow, int threads) {
+  return kernels().temporal_loss_backward(scale, current, previous, flow, mask, valid,
+                                          grad_current, grad_previous, grad_flow, threads);
+}
+
+Status flow_consistency(const TensorView& forward, const TensorView& backward, float alpha,
+                        float beta, const TensorView& out, int threads) {
+  return kernels().flow_consistency(forward, backward, alpha, beta, out, threads);
+}
+
 }  // namespace vharm

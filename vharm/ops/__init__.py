@@ -15,6 +15,7 @@ from .filters import (
 )
 from .lut import apply_lut, fit_lut
 from .statistics import masked_moments
+from .warp import flow_consistency, flow_warp, temporal_loss
 from .yuv import (
     PlaneMask,
     YuvFormat,
@@ -44,10 +45,13 @@ __all__ = [
     "filter_chain_yuv",
     "filter_statistics",
     "fit_lut",
+    "flow_consistency",
+    "flow_warp",
     "masked_moments",
     "residual_yuv",
     "rgb_to_yuv",
     "shrink_plane",
+    "temporal_loss",
     "yuv_thumbnail",
     "yuv_to_rgb",
 ]
