@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from .formats import blank_like, convert
-from .frame import Frame, yuv_format
+from .frame import Frame, shared_tensor, yuv_format
 from .mask import Mask, MaskReader
 from .reader import Reader
 
@@ -75,10 +75,10 @@ def _composite_yuv(front: Frame, back: Frame, matte: Mask, premultiplied: bool) 
 
     blank = blank_like(back)
     assert blank is not None  # YUV without alpha
-    (data,) = replace(back, planes=(matte.data,)).tensors()
+    weight = PlaneMask(shared_tensor(matte.data), matte.black, matte.white)
     composite_yuv(
-        front.tensors(), back.tensors(), PlaneMask(data, matte.black, matte.white),
-        format=yuv_format(back.color), premultiplied=premultiplied, out=blank.tensors(),
+        front.tensors(), back.tensors(), weight, format=yuv_format(back.color),
+        premultiplied=premultiplied, out=blank.tensors(),
     )  # fmt: skip
     return replace(blank, matte=matte)
 

@@ -183,9 +183,14 @@ class Frame:
 
     def tensors(self) -> tuple[torch.Tensor, ...]:
         """Return the planes as torch tensors that share their memory: read them, never write."""
-        import torch
+        return tuple(shared_tensor(plane) for plane in self.planes)
 
-        return tuple(torch.from_numpy(np.asarray(_Shared(plane))) for plane in self.planes)
+
+def shared_tensor(array: np.ndarray) -> torch.Tensor:
+    """Return a tensor over the array's memory, read-only arrays included: read it, never write."""
+    import torch
+
+    return torch.from_numpy(array if array.flags.writeable else np.asarray(_Shared(array)))
 
 
 class _Shared:

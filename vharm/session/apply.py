@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..looks import Look, LutLook
-from ..media.frame import ColorSpec, Frame, yuv_format
+from ..media.frame import ColorSpec, Frame, shared_tensor, yuv_format
 from ..media.mask import Mask
 from ..ops import PlaneMask, shrink_plane, yuv_thumbnail
 
@@ -52,23 +52,6 @@ def with_tensors(frame: Frame, planes: tuple[Tensor, ...]) -> Frame:
 def mask_tensor(mask: Mask) -> Tensor:
     """The mask's samples [H,W] as a tensor that shares their memory."""
     return mask.data if isinstance(mask.data, Tensor) else shared_tensor(mask.data)
-
-
-def shared_tensor(array: np.ndarray) -> Tensor:
-    """A tensor over the array's memory, read-only arrays included: read it, never write."""
-    if not array.flags.writeable:
-        array = np.asarray(_Writable(array))
-    return torch.from_numpy(array)
-
-
-class _Writable:
-    """Shows a read-only array as writable: torch warns of read-only memory, we only read."""
-
-    def __init__(self, array: np.ndarray) -> None:
-        interface = dict(array.__array_interface__)
-        interface["data"] = (interface["data"][0], False)
-        self.__array_interface__ = interface
-        self.array = array
 
 
 def unit_mask(mask: Mask) -> Tensor:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .apply import TensorFrame, shared_tensor
+from ..media.frame import shared_tensor
+from .apply import TensorFrame
 
 if TYPE_CHECKING:
     from ..media import Frame

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from ..media.array_reader import cut_indices
-from ..media.frame import ColorSpec, Frame
+from ..media.frame import ColorSpec, Frame, shared_tensor
 from ..media.reader import Reader, Template, rate_of
-from .apply import TensorFrame, check_not_nan, shared_tensor
+from .apply import TensorFrame, check_not_nan
 
 LAYOUTS = ("NHWC", "NCHW")
 DEFAULT_RATE = Fraction(25)
