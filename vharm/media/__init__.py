@@ -3,13 +3,14 @@
 
 from .composite import composite, composite_reader
 from .errors import MediaError
-from .formats import convert, make_av_frame
+from .formats import blank_like, convert, make_av_frame
 from .frame import ColorSpec, Frame
 from .image_reader import read_image
 from .mask import Mask, MaskReader, open_mask
+from .open import open_reader, open_writer
 from .pipe import threaded
-from .reader import Reader, Template, open_reader
-from .writer import Writer, open_writer
+from .reader import Reader, Template
+from .writer import Writer
 
 __all__ = [
     "ColorSpec",
@@ -20,6 +21,7 @@ __all__ = [
     "Reader",
     "Template",
     "Writer",
+    "blank_like",
     "composite",
     "composite_reader",
     "convert",

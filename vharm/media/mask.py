@@ -13,7 +13,8 @@ import numpy as np
 from .array_reader import pictures_of, to_numpy
 from .frame import Frame
 from .mask_shape import shape_mask
-from .reader import Reader, open_reader
+from .open import open_reader
+from .reader import Reader
 
 # Coloured noise of this much, of 255, is JPEG's; more is a picture or a map of labels.
 _COLOR_NOISE = 24 / 255

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -118,55 +117,3 @@ def rate_of(value: Any, name: str = "frame_rate") -> Fraction | None:
         if isinstance(value, float | str) and abs(rate - Fraction(whole * 1000, 1001)) < 0.005:
             return Fraction(whole * 1000, 1001)
     return rate.limit_denominator(100000)
-
-
-def open_reader(
-    source: Any,
-    *,
-    start: float | None = None,
-    end: float | None = None,
-    frame_rate: Any = None,
-) -> Reader:
-    """Open any source of frames.
-
-    source: a video file; a picture; a sequence as a folder, a pattern ("frame_%05d.png"), a glob
-    or a list of paths; arrays ([T,H,W,3], [H,W,3]) or tensors ([T,3,H,W], [3,H,W]), RGB, a 4th
-    channel being alpha; a list, generator or iterator of single frames; a Reader (returned).
-    start, end: seconds from the beginning; frames with start <= time < end are read and their
-    time stamps then begin at 0. frame_rate: frames per second of a source that has none of its
-    own; refused for video files.
-
-    Raises FileNotFoundError, MediaError (not readable, no video stream), ValueError, TypeError.
-    """
-    rate = rate_of(frame_rate)
-    if start is not None and start < 0:
-        raise ValueError(f"start: expected seconds >= 0, got {start}")
-    if end is not None and end <= (start or 0):
-        raise ValueError(f"end: expected more than start ({start or 0} s), got {end}")
-    if isinstance(source, Reader):
-        if start is not None or end is not None or rate is not None:
-            raise ValueError(
-                "source: a Reader is already open; give start, end and frame_rate there"
-            )
-        return source
-    paths = (
-        isinstance(source, list | tuple)
-        and bool(source)
-        and all(isinstance(item, str | os.PathLike) for item in source)
-    )
-    if isinstance(source, str | os.PathLike) or paths:
-        from . import image_reader
-
-        files = image_reader.find_images(source)
-        if files is not None:
-            return image_reader.ImageReader(files, source, rate, start, end)
-        from .video_reader import VideoReader
-
-        if rate is not None:
-            raise ValueError(
-                "frame_rate: a video file carries its own; it is meant for pictures and arrays"
-            )
-        return VideoReader(Path(source), start, end)
-    from .array_reader import ArrayReader
-
-    return ArrayReader(source, rate, start, end)

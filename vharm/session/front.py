@@ -16,7 +16,8 @@ from ..media.array_reader import cut_indices
 from ..media.frame import Frame
 from ..media.mask import Mask, MaskReader, open_mask
 from ..media.mask_shape import shape_mask
-from ..media.reader import Reader, open_reader, rate_of
+from ..media.open import open_reader
+from ..media.reader import Reader, rate_of
 from .pairs import own_mask
 from .sources import MemoryReader
 
