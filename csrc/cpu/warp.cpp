@@ -54,7 +54,7 @@ Status flow_warp(const TensorView& image, const TensorView& flow, bool border,
   const int length = run_length(image);
   with_samples(image.dtype, [&](auto tag) {
     using T = typename Pointee<decltype(tag)>::type;
-    const Spread places(group_size(image) > kMaxSpread ? 1 : group_size(image));
+    const Spread places = spread_of(image);
     each_row(flow, threads, [&](int64_t n, int64_t y) {
       Route r;
       alignas(64) float buffer[kPacked + kMaxSpread * kWidth];
@@ -139,7 +139,7 @@ Status temporal_loss(const TensorView& current, const TensorView& previous, cons
   if (sums == nullptr) return Status::out_of_memory;
   with_samples(current.dtype, [&](auto tag) {
     using T = typename Pointee<decltype(tag)>::type;
-    const Spread places(group_size(current) > kMaxSpread ? 1 : group_size(current));
+    const Spread places = spread_of(current);
     each_row(flow, threads, [&](int64_t n, int64_t y) {
       sums[n * flow.h + y] = loss_row<T>(current, previous, flow, mask, valid, n, y,
                                          run_length(current), places);

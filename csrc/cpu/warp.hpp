@@ -57,6 +57,10 @@ VHARM_HD int group_size(const TensorView& v) {
   if (!interleaved(v)) return v.c < kMaxPlanes ? int(v.c) : kMaxPlanes;
   return v.c < kMaxGroup ? int(v.c) : kMaxGroup;
 }
+VHARM_HD Spread spread_of(const TensorView& v) {
+  const int size = group_size(v);
+  return Spread(size < 1 || size > kMaxSpread ? 1 : size);
+}
 VHARM_HD int run_length(const TensorView& v) {
   if (!interleaved(v) || v.c == 0) return kSpan;
   const int fit = kPacked / group_size(v);

@@ -161,7 +161,7 @@ Status flow_warp_backward(const TensorView& grad, const TensorView& image, const
     return Status::unsupported;
   }
   const bool wants_image = grad_image.data != nullptr, wants_flow = grad_flow.data != nullptr;
-  const Spread places(group_size(image) > kMaxSpread ? 1 : group_size(image));
+  const Spread places = spread_of(image);
   const Sink sink{image, grad_image, grad_flow, places};
   Status status = Status::ok;
   with_samples(image.dtype, [&](auto tag) {
@@ -227,7 +227,7 @@ Status temporal_loss_backward(const float* scale, const TensorView& current,
   }
   const bool wants_current = grad_current.data != nullptr;
   const bool wants_previous = grad_previous.data != nullptr, wants_flow = grad_flow.data != nullptr;
-  const Spread places(group_size(current) > kMaxSpread ? 1 : group_size(current));
+  const Spread places = spread_of(current);
   const Sink sink{previous, grad_previous, grad_flow, places};
   Status status = Status::ok;
   with_samples(current.dtype, [&](auto tag) {

@@ -40,6 +40,22 @@ VHARM_HD vf vfloor(vf a) {
   const vf t = vtrunc(a);
   return select(less(a, t), t - vf(1.0f), t);
 }
+VHARM_HD float first_lane(vf a) {
+#if defined(VHARM_ISA_avx512)
+  return _mm512_cvtss_f32(a.v);
+#elif defined(VHARM_ISA_avx2)
+  return _mm256_cvtss_f32(a.v);
+#else
+  return a.v[0];
+#endif
+}
+VHARM_HD bool all_equal(vf a, float b) {
+#if defined(VHARM_ISA_avx512)
+  return _mm512_cmp_ps_mask(a.v, _mm512_set1_ps(b), _CMP_NEQ_UQ) == 0;
+#else
+  return !any(less(a, vf(b))) && !any(less(vf(b), a));
+#endif
+}
 VHARM_HD bool all_between(vf a, float low, float high) {
   return !any(less(a, vf(low))) && !any(less(vf(high), a));
 }
@@ -136,17 +152,20 @@ inline void make_route(const float* dx, const float* dy, int64_t y, int64_t x, i
     store(r.fy + i, fy);
     store(r.x + i, to_index(tx));
     store(r.y + i, to_index(ty));
+    const float x0 = first_lane(tx), y0 = first_lane(ty);
+    if (x0 >= 0 && x0 + kWidth <= right && y0 >= 0 && y0 < bottom && all_equal(tx - lane, x0) &&
+        all_equal(ty, y0)) {
+      store(r.inside + i, one);
+      r.motion[i / kWidth] = Motion::same;
+      continue;
+    }
     const vf last_x = tx + select(less(zero, fx), one, zero);
     const vf last_y = ty + select(less(zero, fy), one, zero);
     const vmask in = both(both(less_equal(zero, tx), less_equal(zero, ty)),
                           both(less_equal(last_x, vf(right)), less_equal(last_y, vf(bottom))));
     store(r.inside + i, select(in, one, zero));
-    const float x0 = float(r.x[i]), y0 = float(r.y[i]);
-    const bool same = all_between(tx - lane, x0, x0) && all_between(ty, y0, y0);
     Motion motion = Motion::any;
-    if (same && x0 >= 0 && x0 + kWidth <= right && y0 >= 0 && y0 < bottom) {
-      motion = Motion::same;
-    } else if (is_near(tx, ty, x0, y0, r, r.row[i / kWidth])) {
+    if (is_near(tx, ty, x0, y0, r, r.row[i / kWidth])) {
       motion = Motion::near;
     } else if (all_between(tx, 0.0f, right - 1.0f) && all_between(ty, 0.0f, bottom - 1.0f)) {
       motion = Motion::inside;

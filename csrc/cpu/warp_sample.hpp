@@ -101,15 +101,14 @@ VHARM_HD __mmask16 columns(int64_t first, int64_t w) {
 // Three rows of 32 samples hold every tap; a row outside the frame is zero, or the nearest row.
 struct Window {
   __m512i left, right;  // places of the taps in the window
-  __mmask16 m0, m1;     // its columns inside the frame
-  __mmask16 below;      // lanes whose first tap is in the second row
-  int64_t base;
-  int row;
+  __mmask16 m0[3], m1[3];  // what of its rows is read
+  __mmask16 below;         // lanes whose first tap is in the second row
+  int64_t at[3];           // its rows in the plane
 
-  Window(const Route& r, int i) {
+  Window(const Route& r, int i, int64_t sh) {
     left = _mm512_loadu_si512(r.x + i);
     right = _mm512_add_epi32(left, _mm512_set1_epi32(1));
-    base = r.x[i];
+    int64_t base = r.x[i];
     if (r.border) {
       const __m512i zero = _mm512_setzero_si512(), last = _mm512_set1_epi32(int(r.w - 1));
       left = _mm512_min_epi32(_mm512_max_epi32(left, zero), last);
@@ -120,30 +119,33 @@ struct Window {
     const __m512i origin = _mm512_set1_epi32(int(base));
     left = _mm512_sub_epi32(left, origin);
     right = _mm512_sub_epi32(right, origin);
-    m0 = columns(base, r.w);
-    m1 = columns(base + 16, r.w);
-    row = r.row[i / kWidth];
+    const __mmask16 c0 = columns(base, r.w), c1 = columns(base + 16, r.w);
+    const int row = r.row[i / kWidth];
+    for (int k = 0; k < 3; ++k) {
+      const bool reads = r.border || (row + k >= 0 && row + k < r.h);
+      m0[k] = reads ? c0 : 0;
+      m1[k] = reads ? c1 : 0;
+      at[k] = warp_clamp(row + k, r.h) * sh + base;
+    }
     below = _mm512_cmpneq_epi32_mask(_mm512_loadu_si512(r.y + i), _mm512_set1_epi32(row));
   }
 
   template <class T>
-  VHARM_HD void read(const Route& r, const T* plane, int64_t sh, int k, __m512& a,
-                     __m512& b) const {
-    const T* p = plane + warp_clamp(row + k, r.h) * sh + base;
-    const bool reads = r.border || (row + k >= 0 && row + k < r.h);
-    const vf u = load_some(p, reads ? m0 : 0), v = load_some(p + 16, reads ? m1 : 0);
+  VHARM_HD void read(const T* plane, int k, __m512& a, __m512& b) const {
+    const T* p = plane + at[k];
+    const vf u = load_some(p, m0[k]), v = load_some(p + 16, m1[k]);
     a = _mm512_permutex2var_ps(u.v, left, v.v);
     b = _mm512_permutex2var_ps(u.v, right, v.v);
   }
 
   template <class T>
-  VHARM_HD Corners<vf> corners(const Route& r, const T* plane, int64_t sh) const {
+  VHARM_HD Corners<vf> corners(const T* plane) const {
     __m512 a, b, c, d;
-    read(r, plane, sh, 0, a, b);
-    read(r, plane, sh, 1, c, d);
+    read(plane, 0, a, b);
+    read(plane, 1, c, d);
     if (below == 0) return {a, b, c, d};
     __m512 e, f;
-    read(r, plane, sh, 2, e, f);
+    read(plane, 2, e, f);
     return {_mm512_mask_blend_ps(below, a, c), _mm512_mask_blend_ps(below, b, d),
             _mm512_mask_blend_ps(below, c, e), _mm512_mask_blend_ps(below, d, f)};
   }
@@ -205,8 +207,8 @@ VHARM_HD void each_corners(const Route& r, int i, const T* plane, int64_t sc, in
   }
 #if defined(VHARM_ISA_avx512)
   if (motion == Motion::near) {
-    const Window window(r, i);
-    for (int c = 0; c < planes; ++c) body(c, window.corners(r, plane + c * sc, sh));
+    const Window window(r, i, sh);
+    for (int c = 0; c < planes; ++c) body(c, window.corners(plane + c * sc));
     return;
   }
 #endif

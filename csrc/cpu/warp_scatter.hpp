@@ -46,30 +46,66 @@ VHARM_HD void scatter_pixel(const Route& r, int i, const float* grad, int cn, co
 }
 
 #if defined(VHARM_ISA_avx512)
-constexpr int kMaxMotions = 6;
+constexpr int kMaxMotions = 4;
 
-// Lanes that move alike, one set after the other, with masked loads and stores; returns the lanes
-// that are left over.
-inline __mmask16 scatter_near(const Route& r, int i, vf left, vf right, __mmask16 lanes, int row,
-                              const Target& to) {
+// Three rows of 32 sums in registers; lanes that move alike are moved to their place together.
+struct Sums {
+  __m512 low[3], high[3];
+
+  VHARM_HD Sums() {
+    for (int k = 0; k < 3; ++k) low[k] = high[k] = _mm512_setzero_ps();
+  }
+  // Adds v, its lane 0 at `place` (0 to 16) of row k.
+  VHARM_HD void add(int k, __m512 v, int place) {
+    const __m512i lane =
+        _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    // Lanes below 0 come out as 16 and more: the zero vector's.
+    const __m512i to_low = _mm512_sub_epi32(lane, _mm512_set1_epi32(place));
+    const __m512i to_high = _mm512_add_epi32(to_low, _mm512_set1_epi32(16));
+    const __m512 zero = _mm512_setzero_ps();
+    low[k] = _mm512_add_ps(low[k], _mm512_permutex2var_ps(v, to_low, zero));
+    high[k] = _mm512_add_ps(high[k], _mm512_permutex2var_ps(v, to_high, zero));
+  }
+  VHARM_HD void flush(const Target& to, int64_t row, int64_t base, int64_t w) const {
+    const __mmask16 a = columns(base, w), b = columns(base + 16, w);
+    for (int k = 0; k < 3; ++k) {
+      if (row + k < to.begin || row + k >= to.end) continue;
+      float* p = to.data + (row + k) * to.sh + base;
+      _mm512_mask_storeu_ps(p, a, _mm512_add_ps(_mm512_maskz_loadu_ps(a, p), low[k]));
+      _mm512_mask_storeu_ps(p + 16, b, _mm512_add_ps(_mm512_maskz_loadu_ps(b, p + 16), high[k]));
+    }
+  }
+};
+
+// The lanes of a vector whose taps lie near each other; returns those that are left over.
+inline __mmask16 scatter_near(const Route& r, int i, vf g, __mmask16 lanes, const Target& to) {
   const __m512i lane =
       _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   const __m512i x = _mm512_sub_epi32(_mm512_loadu_si512(r.x + i), lane);
   const __m512i y = _mm512_loadu_si512(r.y + i);
-  for (int k = 0; k < kMaxMotions && lanes != 0; ++k) {
-    const int lead = __builtin_ctz(lanes);
-    const int64_t first = r.x[i + lead] - lead;
-    const __mmask16 alike = _mm512_mask_cmpeq_epi32_mask(lanes, x, _mm512_set1_epi32(int(first))) &
-                            _mm512_mask_cmpeq_epi32_mask(lanes, y, _mm512_set1_epi32(r.y[i + lead]));
+  const vf lower = g * load(r.fy + i), upper = g - lower, fx = load(r.fx + i);
+  const vf parts[2] = {upper, lower};
+  const int64_t row = r.row[i / kWidth], base = r.x[i] - 8;
+  __mmask16 left_over = 0;
+  Sums sums;
+  for (int k = 0; lanes != 0; ++k) {
+    const int lead = __builtin_ctz(lanes), first = r.x[i + lead] - lead, top = r.y[i + lead];
+    const __mmask16 alike = _mm512_mask_cmpeq_epi32_mask(lanes, x, _mm512_set1_epi32(first)) &
+                            _mm512_mask_cmpeq_epi32_mask(lanes, y, _mm512_set1_epi32(top));
     lanes &= static_cast<__mmask16>(~alike);
-    const int64_t target = r.y[i + lead] + row;
-    if (target < to.begin || target >= to.end) continue;
-    float* p = to.data + target * to.sh + first;
-    const __mmask16 a = alike & columns(first, r.w), b = alike & columns(first + 1, r.w);
-    _mm512_mask_storeu_ps(p, a, _mm512_add_ps(_mm512_maskz_loadu_ps(a, p), left.v));
-    _mm512_mask_storeu_ps(p + 1, b, _mm512_add_ps(_mm512_maskz_loadu_ps(b, p + 1), right.v));
+    const int64_t place = first - base;
+    if (k >= kMaxMotions || place < 0 || place > 15) {
+      left_over |= alike;
+      continue;
+    }
+    for (int half = 0; half < 2; ++half) {
+      const vf right = parts[half] * fx, left = parts[half] - right;
+      sums.add(int(top - row) + half, _mm512_maskz_mov_ps(alike, left.v), int(place));
+      sums.add(int(top - row) + half, _mm512_maskz_mov_ps(alike, right.v), int(place) + 1);
+    }
   }
-  return lanes;
+  sums.flush(to, row, base, r.w);
+  return left_over;
 }
 #endif
 
@@ -82,17 +118,11 @@ inline void scatter_lanes(const Route& r, int i, const float* grad, const Target
                                 all_between(vf(_mm512_cvtepi32_ps(_mm512_loadu_si512(r.y + i))),
                                             0.0f, float(r.h - 2)));
   if (r.motion[i / kWidth] == Motion::near && in) {
-    const vf g = load(grad + i), fx = load(r.fx + i), fy = load(r.fy + i);
     const __m512i x = _mm512_loadu_si512(r.x + i);
     const __mmask16 reach = _mm512_cmpge_epi32_mask(x, _mm512_set1_epi32(-1)) &
                             _mm512_cmplt_epi32_mask(x, _mm512_set1_epi32(int(r.w)));
     const auto all = static_cast<__mmask16>(reach & ((1u << count) - 1u));
-    const vf lower = g * fy, upper = g - lower;
-    __mmask16 left_over = 0;
-    for (int row = 0; row < 2; ++row) {
-      const vf half = row == 0 ? upper : lower, right = half * fx, left = half - right;
-      left_over = scatter_near(r, i, left, right, all, row, to);
-    }
+    __mmask16 left_over = scatter_near(r, i, load(grad + i), all, to);
     for (; left_over != 0; left_over &= static_cast<__mmask16>(left_over - 1)) {
       const int k = i + __builtin_ctz(left_over);
       scatter_pixel(r, k, grad + k, 1, to);

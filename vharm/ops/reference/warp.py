@@ -47,7 +47,7 @@ def valid(at: Taps) -> Tensor:
 def _tap(image: Tensor, x: Tensor, y: Tensor, border: bool) -> Tensor:
     n, c, height, width = image.shape
     if height * width == 0:
-        return image.new_zeros(n, c, *x.shape[2:])
+        return image.sum() * image.new_zeros(n, c, *x.shape[2:])
     near = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
     value = image.flatten(2).gather(2, near.flatten(2).expand(n, c, -1)).view(n, c, *x.shape[2:])
     if border:
