@@ -40,6 +40,27 @@ Status yuv_to_rgb(const PlaneView*, const YuvFormat&, const ImageView&, int);
 Status rgb_to_yuv(const ImageView&, const YuvFormat&, const PlaneView*, int);
 Status shrink_plane(const PlaneView&, const PlaneView&, int);
 
+Status neighborhood_attention(const FeatureView&, const FeatureView&, const FeatureView&,
+                              const MaskView&, const MaskView&, int64_t, int, float,
+                              const FeatureView&, float*, int);
+Status neighborhood_attention_backward(const FeatureView&, const FeatureView&, const FeatureView&,
+                                       const FeatureView&, const MaskView&, const MaskView&,
+                                       const float*, int64_t, int, float, float*,
+                                       const FeatureView&, const FeatureView&, const FeatureView&,
+                                       int);
+Status nonlocal_attention(const FeatureView&, const FeatureView&, const FeatureView&,
+                          const Positions&, const Positions&, int, float, const FeatureView&,
+                          float*, int);
+Status nonlocal_attention_backward(const FeatureView&, const FeatureView&, const FeatureView&,
+                                   const FeatureView&, const Positions&, const Positions&,
+                                   const FeatureView&, const float*, int, float, float*,
+                                   const FeatureView&, const FeatureView&, const FeatureView&, int);
+Status similarity_gate(const FeatureView&, const FeatureView&, const FeatureView&, const MaskView&,
+                       const FeatureView&, int);
+Status similarity_gate_backward(const FeatureView&, const FeatureView&, const FeatureView&,
+                                const FeatureView&, const MaskView&, const FeatureView&,
+                                const FeatureView&, const FeatureView&, const FeatureView&, int);
+
 const Kernels& table() {
   static const Kernels kernels = {VHARM_TEXT(VHARM_ISA),
                                   filter_chain,
@@ -57,7 +78,13 @@ const Kernels& table() {
                                   masked_moments_backward,
                                   yuv_to_rgb,
                                   rgb_to_yuv,
-                                  shrink_plane};
+                                  shrink_plane,
+                                  neighborhood_attention,
+                                  neighborhood_attention_backward,
+                                  nonlocal_attention,
+                                  nonlocal_attention_backward,
+                                  similarity_gate,
+                                  similarity_gate_backward};
   return kernels;
 }
 

@@ -3,6 +3,7 @@
 // instruction set, csrc/runtime/dispatch.cpp picks one when the program runs.
 #pragma once
 
+#include "vharm/attention.hpp"
 #include "vharm/filters.hpp"
 #include "vharm/lut.hpp"
 #include "vharm/statistics.hpp"
@@ -29,6 +30,12 @@ struct Kernels {
   decltype(&vharm::yuv_to_rgb) yuv_to_rgb;
   decltype(&vharm::rgb_to_yuv) rgb_to_yuv;
   decltype(&vharm::shrink_plane) shrink_plane;
+  decltype(&vharm::neighborhood_attention) neighborhood_attention;
+  decltype(&vharm::neighborhood_attention_backward) neighborhood_attention_backward;
+  decltype(&vharm::nonlocal_attention) nonlocal_attention;
+  decltype(&vharm::nonlocal_attention_backward) nonlocal_attention_backward;
+  decltype(&vharm::similarity_gate) similarity_gate;
+  decltype(&vharm::similarity_gate_backward) similarity_gate_backward;
 };
 
 // The table in use: the best the processor can run, or VHARM_CPU_ISA (baseline, avx2, avx512).

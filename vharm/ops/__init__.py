@@ -6,6 +6,7 @@ Every function runs on the best backend for its tensors; `vharm.ops.explain()` s
 """
 
 from ._backends import Choice, backend, explain
+from .attention import neighborhood_attention, nonlocal_attention, similarity_gate
 from .filters import (
     DEFAULT_FILTERS,
     FILTERS,
@@ -43,9 +44,12 @@ __all__ = [
     "filter_statistics",
     "fit_lut",
     "masked_moments",
+    "neighborhood_attention",
+    "nonlocal_attention",
     "residual_yuv",
     "rgb_to_yuv",
     "shrink_plane",
+    "similarity_gate",
     "yuv_thumbnail",
     "yuv_to_rgb",
 ]
