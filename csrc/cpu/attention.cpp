@@ -82,20 +82,23 @@ bool forward_tile(const Forward& call, int64_t n, const Area& own) {
     t.there = {scratch.take(tall * wide), wide, 1};
     some = pack_set(call.key_mask, n, call.tiling.w, around, t.there);
   }
-  if (some) {
-    t.q = {scratch.take(rows * narrow * cq), narrow, cq};
-    t.k = {scratch.take(tall * wide * cq), wide, cq};
-    t.v = {scratch.take(tall * wide * cv), wide, cv};
-    t.scores = scratch.take(call.rim.offsets() * kWidth);
-    const Packed* there = call.key_mask.data == nullptr ? nullptr : &t.there;
-    pack(call.q, n, own, nullptr, t.q);
-    pack(call.k, n, around, there, t.k);
-    pack(call.v, n, around, there, t.v);
+  if (!some) {
+    clear_tile(call.out, n, own);
+    clear_tile(call.lse, n, own);
+    return true;
   }
+  t.q = {scratch.take(rows * narrow * cq), narrow, cq};
+  t.k = {scratch.take(tall * wide * cq), wide, cq};
+  t.v = {scratch.take(tall * wide * cv), wide, cv};
+  t.scores = scratch.take(call.rim.offsets() * kWidth);
+  const Packed* there = call.key_mask.data == nullptr ? nullptr : &t.there;
+  pack(call.q, n, own, nullptr, t.q);
+  pack(call.k, n, around, there, t.k);
+  pack(call.v, n, around, there, t.v);
   for (int64_t r = 0; r < own.rows; ++r) {
     clear_row(t.out);
     clear_row(t.lse);
-    if (some) forward_row(call, t, own, around, r);
+    forward_row(call, t, own, around, r);
     store_row(t.out, t.set.at(r, 0, 0), call.out, n, own.y + r, own.x, own.width);
     store_row(t.lse, t.set.at(r, 0, 0), call.lse, n, own.y + r, own.x, own.width);
   }

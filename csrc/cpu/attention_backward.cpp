@@ -156,12 +156,17 @@ bool backward_tile(const Pass& pass, int64_t n, const Area& own) {
   const bool some = fill_tiles(pass, n, own, around, t, scratch);
   const FeatureView& to_a = pass.keys ? call.grad_k : call.grad_q;
   const FeatureView& to_b = pass.keys ? call.grad_v : call.inner;
+  if (!some) {
+    if (to_a.data != nullptr) clear_tile(to_a, n, own);
+    if (to_b.data != nullptr) clear_tile(to_b, n, own);
+    return true;
+  }
   for (int64_t r = 0; r < own.rows; ++r) {
     clear_row(t.row_a);
     clear_row(t.row_b);
     const Rows rows = rows_of(pass.rim, own.y + r, call.tiling.h, around);
     const float* set = t.own_set.at(r, 0, 0);
-    for (int64_t x = 0; some && x < own.width; x += kWidth) {
+    for (int64_t x = 0; x < own.width; x += kWidth) {
       if (!any(less(vf(0.0f), load(set + x)))) continue;
       if (pass.keys) {
         key_vector(pass, t, rows, r, x);

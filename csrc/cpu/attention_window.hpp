@@ -179,6 +179,21 @@ inline void store_row(const Packed& row, const float* set, const FeatureView& to
   }
 }
 
+// Zeros in a whole tile, plane by plane: rows that follow each other in memory.
+inline void clear_tile(const FeatureView& to, int64_t n, const Area& own) {
+  const int64_t size = sample_size(to.dtype);
+  for (int64_t c = 0; c < to.c; ++c) {
+    for (int64_t r = 0; r < own.rows; ++r) {
+      char* row = at(to.data, to.dtype, offset_of(to, n, c, own.y + r, own.x));
+      if (to.sw == 1) {
+        memset(row, 0, size_t(own.width * size));
+      } else {
+        for (int64_t x = 0; x < own.width; ++x) memset(row + x * to.sw * size, 0, size_t(size));
+      }
+    }
+  }
+}
+
 inline void clear_row(const Packed& row) {
   memset(row.data, 0, size_t(row.row_step()) * sizeof(float));
 }

@@ -64,17 +64,14 @@ def nonlocal_attention(
         """`[N,heads,C/heads,P]`"""
         return tensor.flatten(2).unflatten(1, (heads, -1))
 
-    n, height, width = query.shape[0], *query.shape[2:]
     q, k = split(only(query_mask, query)), split(only(key_mask, key))
     scores = torch.einsum("ngcp,ngcs->ngps", q, k) * scale
-    if scores.shape[-1] == 0:  # no keys
-        return query.new_zeros(n, value.shape[1], height, width)
     admissible = torch.ones_like(scores, dtype=torch.bool)
     if key_mask is not None:
         admissible = key_mask.flatten(2)[:, :, None].expand_as(scores)
     weights = softmax(scores, admissible, -1)
     out = torch.einsum("ngps,ngcs->ngcp", weights, split(only(key_mask, value)))
-    return only(query_mask, out.flatten(1, 2).unflatten(2, (height, width)))
+    return only(query_mask, out.flatten(1, 2).unflatten(2, query.shape[2:]))
 
 
 def similarity_gate(theta: Tensor, phi: Tensor, feature: Tensor, mask: Tensor) -> Tensor:
