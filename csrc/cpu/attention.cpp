@@ -65,36 +65,38 @@ void forward_row(const Forward& call, const Tiles& t, const Area& own, const Are
   }
 }
 
-bool forward_tile(const Forward& call, int64_t n, const Area& own) {
+bool forward_tile(const Forward& call, int64_t n, const Area& tile) {
   const int64_t narrow = call.tiling.stride(), wide = call.rim.stride(call.tiling);
   const int64_t tall = call.rim.tile_rows(call.tiling), rows = call.tiling.rows;
   const int cq = static_cast<int>(call.q.c), cv = static_cast<int>(call.v.c);
   Scratch scratch(rows * narrow * (1 + cq) + tall * wide * (1 + cq + cv) +
-                  narrow * (cv + call.heads) + call.rim.offsets() * kWidth + 8 * 16);
+                  narrow * (cv + call.heads) + call.rim.offsets() * kWidth + wide + 9 * 16);
   if (scratch.failed()) return false;
+  const Area own =
+      work_in(call.rim, tile, call.mask, call.key_mask, n, call.tiling, scratch.take(wide));
+  if (differ(own, tile)) {
+    clear_tile(call.out, n, tile);
+    clear_tile(call.lse, n, tile);
+  }
+  if (own.rows == 0) return true;
   Tiles t;
   t.set = {scratch.take(rows * narrow), narrow, 1};
   t.out = {scratch.take(narrow * cv), narrow, cv};
   t.lse = {scratch.take(narrow * call.heads), narrow, call.heads};
-  const Area around = call.rim.around(own, call.tiling.h);
-  bool some = pack_set(call.mask, n, call.tiling.w, own, t.set);
-  if (some) {
-    t.there = {scratch.take(tall * wide), wide, 1};
-    some = pack_set(call.key_mask, n, call.tiling.w, around, t.there);
-  }
-  if (!some) {
-    clear_tile(call.out, n, own);
-    clear_tile(call.lse, n, own);
-    return true;
-  }
+  t.there = {scratch.take(tall * wide), wide, 1};
   t.q = {scratch.take(rows * narrow * cq), narrow, cq};
   t.k = {scratch.take(tall * wide * cq), wide, cq};
   t.v = {scratch.take(tall * wide * cv), wide, cv};
   t.scores = scratch.take(call.rim.offsets() * kWidth);
+  const Area around = call.rim.around(own, call.tiling.h);
+  pack_set(call.mask, n, call.tiling.w, own, t.set);
+  pack_set(call.key_mask, n, call.tiling.w, around, t.there);
   const Packed* there = call.key_mask.data == nullptr ? nullptr : &t.there;
-  pack(call.q, n, own, nullptr, t.q);
-  pack(call.k, n, around, there, t.k);
-  pack(call.v, n, around, there, t.v);
+  const int64_t lanes = padded(static_cast<int>(own.width));
+  const int64_t read = lanes + call.rim.columns() - 1;
+  pack(call.q, n, own, lanes, nullptr, t.q);
+  pack(call.k, n, around, read, there, t.k);
+  pack(call.v, n, around, read, there, t.v);
   for (int64_t r = 0; r < own.rows; ++r) {
     clear_row(t.out);
     clear_row(t.lse);

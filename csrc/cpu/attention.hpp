@@ -77,6 +77,25 @@ struct Area {
 VHARM_HD int64_t later(int64_t a, int64_t b) { return a > b ? a : b; }
 VHARM_HD int64_t earlier(int64_t a, int64_t b) { return a < b ? a : b; }
 
+// Copies of fixed width instead of calls of memcpy: rows of tiles are a few vectors long. `to` has
+// room for the whole last vector.
+VHARM_HD void copy_floats(const float* from, int64_t count, float* to) {
+  int64_t i = 0;
+  for (; i + kWidth <= count; i += kWidth) store(to + i, load(from + i));
+  if (i == count) return;
+  if (count >= kWidth) {
+    store(to + count - kWidth, load(from + count - kWidth));
+  } else {
+    for (; i < count; ++i) to[i] = from[i];
+  }
+}
+
+// Zeros in [begin, end).
+VHARM_HD void clear_floats(float* to, int64_t begin, int64_t end) {
+  for (; begin + kWidth <= end; begin += kWidth) store(to + begin, vf(0.0f));
+  for (; begin < end; ++begin) to[begin] = 0;
+}
+
 // 1 where the mask is set, 0 elsewhere and outside the image. Whether any is set.
 inline bool pack_set(const MaskView& mask, int64_t n, int64_t image_width, const Area& area,
                      const Packed& to) {
@@ -84,40 +103,67 @@ inline bool pack_set(const MaskView& mask, int64_t n, int64_t image_width, const
   const int64_t begin = later(area.x, 0), end = earlier(area.x + area.width, image_width);
   for (int64_t r = 0; r < area.rows; ++r) {
     float* row = to.at(r, 0, 0);
-    memset(row, 0, size_t(to.stride) * sizeof(float));
+    clear_floats(row, 0, to.stride);
     if (begin >= end) continue;
-    const int64_t offset = n * mask.sn + (area.y + r) * mask.sh + begin * mask.sw;
     float* values = row + (begin - area.x);
-    load_mask(mask, offset, static_cast<int>(end - begin), values);
-    for (int64_t i = 0; i < end - begin; ++i) {
-      values[i] = values[i] > 0 ? 1.0f : 0.0f;
-      some = some || values[i] > 0;
+    const int64_t count = end - begin;
+    some = true;
+    if (mask.data == nullptr) {
+      for (int64_t i = 0; i < count; ++i) values[i] = 1.0f;
+      continue;
+    }
+    const int64_t offset = n * mask.sn + (area.y + r) * mask.sh + begin * mask.sw;
+    load_mask(mask, offset, static_cast<int>(count), values);
+    for (int64_t i = 0; i < count; i += kWidth) {
+      store(values + i, select(less(vf(0.0f), load(values + i)), vf(1.0f), vf(0.0f)));
     }
   }
   return some;
 }
 
-// `set`, with the same rows and columns, makes zeros of what is not set: a NaN there must not get
-// through a weight of zero.
-inline void pack(const FeatureView& from, int64_t n, const Area& area, const Packed* set,
-                 const Packed& to) {
-  const int64_t begin = later(area.x, 0), end = earlier(area.x + area.width, from.w);
+// The smallest area inside `area` and the image that holds every set position; no rows if none.
+inline Area bounds(const MaskView& mask, int64_t n, int64_t image_width, const Area& area,
+                   float* row) {
+  const int64_t begin = later(area.x, 0), end = earlier(area.x + area.width, image_width);
+  if (mask.data == nullptr || begin >= end) {
+    return {area.y, begin < end ? area.rows : 0, begin, end - begin};
+  }
+  int64_t top = area.rows, bottom = 0, left = end, right = begin;
   for (int64_t r = 0; r < area.rows; ++r) {
-    for (int c = 0; c < to.channels; ++c) {
+    const int64_t offset = n * mask.sn + (area.y + r) * mask.sh + begin * mask.sw;
+    const MaskSpan touched = load_mask(mask, offset, static_cast<int>(end - begin), row);
+    if (touched.begin >= touched.end) continue;
+    top = earlier(top, r);
+    bottom = r + 1;
+    left = earlier(left, begin + touched.begin);
+    right = later(right, begin + touched.end);
+  }
+  return {area.y + top, later(bottom - top, 0), left, right - left};
+}
+
+// `set`, with the same rows and columns, makes zeros of what is not set: a NaN there must not get
+// through a weight of zero. Columns from `read` on are never looked at.
+inline void pack(const FeatureView& from, int64_t n, const Area& area, int64_t read,
+                 const Packed* set, const Packed& to) {
+  const int64_t begin = later(area.x, 0), end = earlier(area.x + area.width, from.w);
+  const int64_t left = begin - area.x, count = later(end - begin, 0);
+  const bool plain = from.dtype == DType::f32 && from.sw == 1;
+  for (int c = 0; c < to.channels; ++c) {
+    for (int64_t r = 0; r < area.rows; ++r) {
       float* row = to.at(r, c, 0);
-      if (begin >= end) {
-        memset(row, 0, size_t(to.stride) * sizeof(float));
-        continue;
+      clear_floats(row, 0, count > 0 ? left : 0);
+      if (plain && count > 0) {
+        copy_floats(static_cast<const float*>(from.data) + offset_of(from, n, c, area.y + r, begin),
+                    count, row + left);
+      } else if (count > 0) {
+        const int64_t offset = offset_of(from, n, c, area.y + r, begin);
+        load_plane(at(static_cast<const void*>(from.data), from.dtype, offset), from.dtype, from.sw,
+                   static_cast<int>(count), 1.0f, row + left);
       }
-      const int64_t left = begin - area.x, count = end - begin;
-      const int64_t offset = offset_of(from, n, c, area.y + r, begin);
-      for (int64_t i = 0; i < left; ++i) row[i] = 0;
-      load_plane(at(static_cast<const void*>(from.data), from.dtype, offset), from.dtype, from.sw,
-                 static_cast<int>(count), 1.0f, row + left);
-      for (int64_t i = left + count; i < to.stride; ++i) row[i] = 0;
+      clear_floats(row, count > 0 ? left + count : 0, read);
       if (set == nullptr) continue;
       const float* keep = set->at(r, 0, 0);
-      for (int64_t i = 0; i < to.stride; i += kWidth) {
+      for (int64_t i = 0; i < read; i += kWidth) {
         store(row + i, select(less(vf(0.0f), load(keep + i)), load(row + i), vf(0.0f)));
       }
     }

@@ -34,39 +34,44 @@ struct Pass {
   bool keys;  // the own positions are keys
 };
 
-// Fills the tiles; false when there is nothing to do. `failed` when memory is short.
-bool fill_tiles(const Pass& pass, int64_t n, const Area& own, const Area& around, Tiles& t,
+const MaskView& own_mask(const Pass& pass) {
+  return pass.keys ? pass.call.key_mask : pass.call.mask;
+}
+const MaskView& around_mask(const Pass& pass) {
+  return pass.keys ? pass.call.mask : pass.call.key_mask;
+}
+
+void fill_tiles(const Pass& pass, int64_t n, const Area& own, const Area& around, Tiles& t,
                 Scratch& scratch) {
   const Backward& call = pass.call;
   const int64_t narrow = call.tiling.stride(), wide = pass.rim.stride(call.tiling);
   const int64_t tall = pass.rim.tile_rows(call.tiling), rows = call.tiling.rows;
   const int cq = static_cast<int>(call.q.c), cv = static_cast<int>(call.v.c);
+  const int results = pass.keys ? cv : call.heads;
   t.own_set = {scratch.take(rows * narrow), narrow, 1};
-  t.row_a = {scratch.take(narrow * cq), narrow, cq};
-  t.row_b = {scratch.take(narrow * (cv > call.heads ? cv : call.heads)), narrow,
-             pass.keys ? cv : call.heads};
-  const MaskView &own_mask = pass.keys ? call.key_mask : call.mask,
-                 &around_mask = pass.keys ? call.mask : call.key_mask;
-  if (!pack_set(own_mask, n, call.tiling.w, own, t.own_set)) return false;
   t.around_set = {scratch.take(tall * wide), wide, 1};
-  if (!pack_set(around_mask, n, call.tiling.w, around, t.around_set)) return false;
+  t.row_a = {scratch.take(narrow * cq), narrow, cq};
+  t.row_b = {scratch.take(narrow * results), narrow, results};
   t.own_a = {scratch.take(rows * narrow * cq), narrow, cq};
   t.own_b = {scratch.take(rows * narrow * cv), narrow, cv};
   t.around_a = {scratch.take(tall * wide * cq), wide, cq};
   t.around_b = {scratch.take(tall * wide * cv), wide, cv};
   t.weights = scratch.take(pass.rim.offsets() * kWidth);
   t.slopes = scratch.take(pass.rim.offsets() * kWidth);
-  const Packed* set = around_mask.data == nullptr ? nullptr : &t.around_set;
-  pack(pass.keys ? call.k : call.q, n, own, nullptr, t.own_a);
-  pack(pass.keys ? call.v : call.grad, n, own, nullptr, t.own_b);
-  pack(pass.keys ? call.q : call.k, n, around, set, t.around_a);
-  pack(pass.keys ? call.grad : call.v, n, around, set, t.around_b);
+  pack_set(own_mask(pass), n, call.tiling.w, own, t.own_set);
+  pack_set(around_mask(pass), n, call.tiling.w, around, t.around_set);
+  const Packed* set = around_mask(pass).data == nullptr ? nullptr : &t.around_set;
+  const int64_t lanes = padded(static_cast<int>(own.width));
+  const int64_t read = lanes + pass.rim.columns() - 1;
+  pack(pass.keys ? call.k : call.q, n, own, lanes, nullptr, t.own_a);
+  pack(pass.keys ? call.v : call.grad, n, own, lanes, nullptr, t.own_b);
+  pack(pass.keys ? call.q : call.k, n, around, read, set, t.around_a);
+  pack(pass.keys ? call.grad : call.v, n, around, read, set, t.around_b);
   const int64_t stride = pass.keys ? wide : narrow, height = pass.keys ? tall : rows;
   t.lse = {scratch.take(height * stride * call.heads), stride, call.heads};
   t.inner = {scratch.take(height * stride * call.heads), stride, call.heads};
-  pack(call.lse, n, pass.keys ? around : own, nullptr, t.lse);
-  if (pass.keys) pack(call.inner, n, around, nullptr, t.inner);
-  return true;
+  pack(call.lse, n, pass.keys ? around : own, pass.keys ? read : lanes, nullptr, t.lse);
+  if (pass.keys) pack(call.inner, n, around, read, nullptr, t.inner);
 }
 
 size_t floats(const Pass& pass) {
@@ -75,7 +80,7 @@ size_t floats(const Pass& pass) {
   const int64_t both = pass.call.q.c + pass.call.v.c;
   const int64_t own = tiling.rows * narrow, around = pass.rim.tile_rows(tiling) * wide;
   return own * (1 + both) + around * (1 + both) + later(own, around) * 2 * heads +
-         narrow * (both + heads) + 2 * pass.rim.offsets() * kWidth + 16 * 16;
+         narrow * (both + heads) + 2 * pass.rim.offsets() * kWidth + wide + 16 * 16;
 }
 
 // dq, and inner for the second pass.
@@ -147,20 +152,22 @@ void key_vector(const Pass& pass, const Tiles& t, const Rows& rows, int64_t r, i
   }
 }
 
-bool backward_tile(const Pass& pass, int64_t n, const Area& own) {
+bool backward_tile(const Pass& pass, int64_t n, const Area& tile) {
   const Backward& call = pass.call;
   Scratch scratch(floats(pass));
   if (scratch.failed()) return false;
-  Tiles t;
-  const Area around = pass.rim.around(own, call.tiling.h);
-  const bool some = fill_tiles(pass, n, own, around, t, scratch);
+  const Area own = work_in(pass.rim, tile, own_mask(pass), around_mask(pass), n, call.tiling,
+                           scratch.take(pass.rim.stride(call.tiling)));
   const FeatureView& to_a = pass.keys ? call.grad_k : call.grad_q;
   const FeatureView& to_b = pass.keys ? call.grad_v : call.inner;
-  if (!some) {
-    if (to_a.data != nullptr) clear_tile(to_a, n, own);
-    if (to_b.data != nullptr) clear_tile(to_b, n, own);
-    return true;
+  if (differ(own, tile)) {
+    if (to_a.data != nullptr) clear_tile(to_a, n, tile);
+    if (to_b.data != nullptr) clear_tile(to_b, n, tile);
   }
+  if (own.rows == 0) return true;
+  Tiles t;
+  const Area around = pass.rim.around(own, call.tiling.h);
+  fill_tiles(pass, n, own, around, t, scratch);
   for (int64_t r = 0; r < own.rows; ++r) {
     clear_row(t.row_a);
     clear_row(t.row_b);

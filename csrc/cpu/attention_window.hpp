@@ -10,7 +10,7 @@ namespace VHARM_ISA {
 
 // Small enough for the tiles of keys and values to stay in the second cache level, wide enough for
 // their rims to add little.
-constexpr int64_t kTileRows = 16, kTileColumns = 64;
+constexpr int64_t kTileRows = 16, kTileColumns = 128;
 
 struct Tiling {
   int64_t h, w, rows, columns, down, across;
@@ -46,6 +46,14 @@ struct Rim {
     const int64_t first = later(0, own.y + y.low);
     const int64_t last = earlier(h, own.y + own.rows + y.high);
     return {first, last - first, own.x + x.low, own.width + columns() - 1};
+  }
+  // The part of a tile that has set positions itself and sees some around it.
+  VHARM_HD Area needed(const Area& own, const Area& seen) const {
+    const int64_t top = later(own.y, seen.y - y.high);
+    const int64_t bottom = earlier(own.y + own.rows, seen.y + seen.rows - y.low);
+    const int64_t left = later(own.x, seen.x - x.high);
+    const int64_t right = earlier(own.x + own.width, seen.x + seen.width - x.low);
+    return {top, right > left && seen.rows > 0 ? later(bottom - top, 0) : 0, left, right - left};
   }
 };
 
@@ -169,8 +177,18 @@ VHARM_HD bool reaches_any(const Reach& tile) {
 // One row of results; `set` is 1 where they are wanted, zeros go elsewhere.
 inline void store_row(const Packed& row, const float* set, const FeatureView& to, int64_t n,
                       int64_t y, int64_t x, int64_t width) {
+  const bool plain = to.dtype == DType::f32 && to.sw == 1;
   for (int c = 0; c < row.channels; ++c) {
     float* values = row.at(0, c, 0);
+    if (plain) {
+      float* out = static_cast<float*>(to.data) + offset_of(to, n, c, y, x);
+      int64_t i = 0;
+      for (; i + kWidth <= width; i += kWidth) {
+        store(out + i, select(less(vf(0.0f), load(set + i)), load(values + i), vf(0.0f)));
+      }
+      for (; i < width; ++i) out[i] = set[i] > 0 ? values[i] : 0.0f;
+      continue;
+    }
     for (int64_t i = 0; i < width; i += kWidth) {
       store(values + i, select(less(vf(0.0f), load(set + i)), load(values + i), vf(0.0f)));
     }
@@ -194,8 +212,18 @@ inline void clear_tile(const FeatureView& to, int64_t n, const Area& own) {
   }
 }
 
-inline void clear_row(const Packed& row) {
-  memset(row.data, 0, size_t(row.row_step()) * sizeof(float));
+inline void clear_row(const Packed& row) { clear_floats(row.data, 0, row.row_step()); }
+
+// What of a tile is to be computed; the rest of the result's tiles is cleared.
+inline Area work_in(const Rim& rim, const Area& own, const MaskView& own_mask,
+                    const MaskView& around_mask, int64_t n, const Tiling& tiling, float* row) {
+  const Area wanted = bounds(own_mask, n, tiling.w, own, row);
+  if (wanted.rows == 0) return wanted;
+  const Area around = rim.around(wanted, tiling.h);
+  return rim.needed(wanted, bounds(around_mask, n, tiling.w, around, row));
+}
+VHARM_HD bool differ(const Area& a, const Area& b) {
+  return a.y != b.y || a.rows != b.rows || a.x != b.x || a.width != b.width;
 }
 
 }  // namespace VHARM_ISA
