@@ -53,6 +53,27 @@ Status temporal_loss_backward(const float*, const TensorView&, const TensorView&
                               const TensorView&, const TensorView&, const TensorView&, int);
 Status flow_consistency(const TensorView&, const TensorView&, float, float, const TensorView&, int);
 
+Status neighborhood_attention(const FeatureView&, const FeatureView&, const FeatureView&,
+                              const MaskView&, const MaskView&, int64_t, int, float,
+                              const FeatureView&, float*, int);
+Status neighborhood_attention_backward(const FeatureView&, const FeatureView&, const FeatureView&,
+                                       const FeatureView&, const MaskView&, const MaskView&,
+                                       const float*, int64_t, int, float, float*,
+                                       const FeatureView&, const FeatureView&, const FeatureView&,
+                                       int);
+Status nonlocal_attention(const FeatureView&, const FeatureView&, const FeatureView&,
+                          const Positions&, const Positions&, int, float, const FeatureView&,
+                          float*, int);
+Status nonlocal_attention_backward(const FeatureView&, const FeatureView&, const FeatureView&,
+                                   const FeatureView&, const Positions&, const Positions&,
+                                   const FeatureView&, const float*, int, float, float*,
+                                   const FeatureView&, const FeatureView&, const FeatureView&, int);
+Status similarity_gate(const FeatureView&, const FeatureView&, const FeatureView&, const MaskView&,
+                       const FeatureView&, int);
+Status similarity_gate_backward(const FeatureView&, const FeatureView&, const FeatureView&,
+                                const FeatureView&, const MaskView&, const FeatureView&,
+                                const FeatureView&, const FeatureView&, const FeatureView&, int);
+
 const Kernels& table() {
   static const Kernels kernels = {VHARM_TEXT(VHARM_ISA),
                                   filter_chain,
@@ -76,7 +97,13 @@ const Kernels& table() {
                                   flow_warp_backward,
                                   temporal_loss,
                                   temporal_loss_backward,
-                                  flow_consistency};
+                                  flow_consistency,
+                                  neighborhood_attention,
+                                  neighborhood_attention_backward,
+                                  nonlocal_attention,
+                                  nonlocal_attention_backward,
+                                  similarity_gate,
+                                  similarity_gate_backward};
   return kernels;
 }
 

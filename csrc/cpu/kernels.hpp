@@ -3,6 +3,7 @@
 // instruction set, csrc/runtime/dispatch.cpp picks one when the program runs.
 #pragma once
 
+#include "vharm/attention.hpp"
 #include "vharm/filters.hpp"
 #include "vharm/lut.hpp"
 #include "vharm/statistics.hpp"
@@ -36,6 +37,12 @@ struct Kernels {
   decltype(&vharm::temporal_loss) temporal_loss;
   decltype(&vharm::temporal_loss_backward) temporal_loss_backward;
   decltype(&vharm::flow_consistency) flow_consistency;
+  decltype(&vharm::neighborhood_attention) neighborhood_attention;
+  decltype(&vharm::neighborhood_attention_backward) neighborhood_attention_backward;
+  decltype(&vharm::nonlocal_attention) nonlocal_attention;
+  decltype(&vharm::nonlocal_attention_backward) nonlocal_attention_backward;
+  decltype(&vharm::similarity_gate) similarity_gate;
+  decltype(&vharm::similarity_gate_backward) similarity_gate_backward;
 };
 
 // The table in use: the best the processor can run, or VHARM_CPU_ISA (baseline, avx2, avx512).

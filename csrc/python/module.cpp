@@ -9,6 +9,7 @@ void bind_lut(py::module_& module);
 void bind_statistics(py::module_& module);
 void bind_yuv(py::module_& module);
 void bind_warp(py::module_& module);
+void bind_attention(py::module_& module);
 }  // namespace vharm::python
 
 PYBIND11_MODULE(_C, module) {
@@ -23,4 +24,5 @@ PYBIND11_MODULE(_C, module) {
   vharm::python::bind_statistics(module);
   vharm::python::bind_yuv(module);
   vharm::python::bind_warp(module);
+  vharm::python::bind_attention(module);
 }

@@ -190,6 +190,55 @@ Status temporal_loss_backward(const float* scale, const TensorView& current,
 Status flow_consistency(const TensorView& forward, const TensorView& backward, float alpha,
                         float beta, const TensorView& out, int threads) {
   return kernels().flow_consistency(forward, backward, alpha, beta, out, threads);
+Status neighborhood_attention(const FeatureView& q, const FeatureView& k, const FeatureView& v,
+                              const MaskView& mask, const MaskView& key_mask, int64_t window,
+                              int heads, float scale, const FeatureView& out, float* lse,
+                              int threads) {
+  return kernels().neighborhood_attention(q, k, v, mask, key_mask, window, heads, scale, out, lse,
+                                          threads);
+}
+
+Status neighborhood_attention_backward(const FeatureView& grad, const FeatureView& q,
+                                       const FeatureView& k, const FeatureView& v,
+                                       const MaskView& mask, const MaskView& key_mask,
+                                       const float* lse, int64_t window, int heads, float scale,
+                                       float* inner, const FeatureView& grad_q,
+                                       const FeatureView& grad_k, const FeatureView& grad_v,
+                                       int threads) {
+  return kernels().neighborhood_attention_backward(grad, q, k, v, mask, key_mask, lse, window,
+                                                   heads, scale, inner, grad_q, grad_k, grad_v,
+                                                   threads);
+}
+
+Status nonlocal_attention(const FeatureView& q, const FeatureView& k, const FeatureView& v,
+                          const Positions& queries, const Positions& keys, int heads, float scale,
+                          const FeatureView& out, float* lse, int threads) {
+  return kernels().nonlocal_attention(q, k, v, queries, keys, heads, scale, out, lse, threads);
+}
+
+Status nonlocal_attention_backward(const FeatureView& grad, const FeatureView& q,
+                                   const FeatureView& k, const FeatureView& v,
+                                   const Positions& queries, const Positions& keys,
+                                   const FeatureView& out, const float* lse, int heads, float scale,
+                                   float* inner, const FeatureView& grad_q,
+                                   const FeatureView& grad_k, const FeatureView& grad_v,
+                                   int threads) {
+  return kernels().nonlocal_attention_backward(grad, q, k, v, queries, keys, out, lse, heads, scale,
+                                               inner, grad_q, grad_k, grad_v, threads);
+}
+
+Status similarity_gate(const FeatureView& theta, const FeatureView& phi, const FeatureView& feature,
+                       const MaskView& mask, const FeatureView& out, int threads) {
+  return kernels().similarity_gate(theta, phi, feature, mask, out, threads);
+}
+
+Status similarity_gate_backward(const FeatureView& grad, const FeatureView& theta,
+                                const FeatureView& phi, const FeatureView& feature,
+                                const MaskView& mask, const FeatureView& grad_theta,
+                                const FeatureView& grad_phi, const FeatureView& grad_feature,
+                                const FeatureView& grad_mask, int threads) {
+  return kernels().similarity_gate_backward(grad, theta, phi, feature, mask, grad_theta, grad_phi,
+                                            grad_feature, grad_mask, threads);
 }
 
 }  // namespace vharm

@@ -6,6 +6,7 @@ Every function runs on the best backend for its tensors; `vharm.ops.explain()` s
 """
 
 from ._backends import Choice, backend, explain
+from .attention import neighborhood_attention, nonlocal_attention, similarity_gate
 from .filters import (
     DEFAULT_FILTERS,
     FILTERS,
@@ -48,10 +49,13 @@ __all__ = [
     "flow_consistency",
     "flow_warp",
     "masked_moments",
+    "neighborhood_attention",
+    "nonlocal_attention",
     "residual_yuv",
     "rgb_to_yuv",
     "shrink_plane",
     "temporal_loss",
+    "similarity_gate",
     "yuv_thumbnail",
     "yuv_to_rgb",
 ]
