@@ -40,6 +40,14 @@ Status yuv_to_rgb(const PlaneView*, const YuvFormat&, const ImageView&, int);
 Status rgb_to_yuv(const ImageView&, const YuvFormat&, const PlaneView*, int);
 Status shrink_plane(const PlaneView&, const PlaneView&, int);
 
+Status foreground_patches(const PatchImage&, int, uint8_t*, int);
+Status pack_patches(const PatchImage&, const int64_t*, int64_t, const MaskView&, int,
+                    const TokenView&, int);
+Status unpack_patches(const TokenView&, const int64_t*, const PatchImage&, const MaskView&, int,
+                      const PatchImage&, int);
+Status patch_mask_gradient(const PatchImage&, const TokenView&, const int64_t*, int64_t,
+                           const PatchImage&, int, const PatchImage&, int);
+
 const Kernels& table() {
   static const Kernels kernels = {VHARM_TEXT(VHARM_ISA),
                                   filter_chain,
@@ -57,7 +65,11 @@ const Kernels& table() {
                                   masked_moments_backward,
                                   yuv_to_rgb,
                                   rgb_to_yuv,
-                                  shrink_plane};
+                                  shrink_plane,
+                                  foreground_patches,
+                                  pack_patches,
+                                  unpack_patches,
+                                  patch_mask_gradient};
   return kernels;
 }
 

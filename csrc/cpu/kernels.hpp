@@ -6,6 +6,7 @@
 #include "vharm/filters.hpp"
 #include "vharm/lut.hpp"
 #include "vharm/statistics.hpp"
+#include "vharm/tokens.hpp"
 #include "vharm/types.hpp"
 #include "vharm/yuv.hpp"
 
@@ -29,6 +30,10 @@ struct Kernels {
   decltype(&vharm::yuv_to_rgb) yuv_to_rgb;
   decltype(&vharm::rgb_to_yuv) rgb_to_yuv;
   decltype(&vharm::shrink_plane) shrink_plane;
+  decltype(&vharm::foreground_patches) foreground_patches;
+  decltype(&vharm::pack_patches) pack_patches;
+  decltype(&vharm::unpack_patches) unpack_patches;
+  decltype(&vharm::patch_mask_gradient) patch_mask_gradient;
 };
 
 // The table in use: the best the processor can run, or VHARM_CPU_ISA (baseline, avx2, avx512).

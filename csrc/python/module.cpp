@@ -8,6 +8,7 @@ void bind_filters(py::module_& module);
 void bind_lut(py::module_& module);
 void bind_statistics(py::module_& module);
 void bind_yuv(py::module_& module);
+void bind_tokens(py::module_& module);
 }  // namespace vharm::python
 
 PYBIND11_MODULE(_C, module) {
@@ -21,4 +22,5 @@ PYBIND11_MODULE(_C, module) {
   vharm::python::bind_lut(module);
   vharm::python::bind_statistics(module);
   vharm::python::bind_yuv(module);
+  vharm::python::bind_tokens(module);
 }

@@ -155,4 +155,25 @@ Status shrink_plane(const PlaneView& plane, const PlaneView& out, int threads) {
   return kernels().shrink_plane(plane, out, threads);
 }
 
+Status foreground_patches(const PatchImage& mask, int patch, uint8_t* out, int threads) {
+  return kernels().foreground_patches(mask, patch, out, threads);
+}
+
+Status pack_patches(const PatchImage& image, const int64_t* index, int64_t count,
+                    const MaskView& mask, int patch, const TokenView& tokens, int threads) {
+  return kernels().pack_patches(image, index, count, mask, patch, tokens, threads);
+}
+
+Status unpack_patches(const TokenView& tokens, const int64_t* slots, const PatchImage& image,
+                      const MaskView& mask, int patch, const PatchImage& out, int threads) {
+  return kernels().unpack_patches(tokens, slots, image, mask, patch, out, threads);
+}
+
+Status patch_mask_gradient(const PatchImage& grad, const TokenView& tokens, const int64_t* index,
+                           int64_t count, const PatchImage& image, int patch,
+                           const PatchImage& grad_mask, int threads) {
+  return kernels().patch_mask_gradient(grad, tokens, index, count, image, patch, grad_mask,
+                                       threads);
+}
+
 }  // namespace vharm

@@ -15,6 +15,13 @@ from .filters import (
 )
 from .lut import apply_lut, fit_lut
 from .statistics import masked_moments
+from .tokens import (
+    foreground_patches,
+    pack_patches,
+    pack_tokens,
+    unpack_patches,
+    unpack_tokens,
+)
 from .yuv import (
     PlaneMask,
     YuvFormat,
@@ -42,10 +49,15 @@ __all__ = [
     "filter_chain_yuv",
     "filter_statistics",
     "fit_lut",
+    "foreground_patches",
     "masked_moments",
+    "pack_patches",
+    "pack_tokens",
     "residual_yuv",
     "rgb_to_yuv",
     "shrink_plane",
+    "unpack_patches",
+    "unpack_tokens",
     "yuv_thumbnail",
     "yuv_to_rgb",
 ]
