@@ -11,8 +11,6 @@ namespace vharm {
 namespace VHARM_ISA {
 namespace {
 
-constexpr int64_t kTaskBytes = 128 << 10;
-
 struct Packing {
   PatchImage image;
   MaskView mask;
@@ -160,7 +158,7 @@ Status pack_patches(const PatchImage& image, const int64_t* index, int64_t count
   p.token_samples = p.row_samples * patch;
   const int size = sample_size(tokens.dtype);
   p.stream = streams(tokens.data, count * p.token_samples * size, p.row_samples * size);
-  const int64_t chunk = 1 + kTaskBytes / (p.token_samples * size);
+  const int64_t chunk = pieces_per_task(count, p.token_samples * size, threads);
   parallel_for((count + chunk - 1) / chunk, threads, [&](int64_t task) {
     const int64_t first = task * chunk;
     const int64_t last = first + chunk < count ? first + chunk : count;

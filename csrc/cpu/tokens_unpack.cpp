@@ -22,6 +22,7 @@ struct Unpacking {
 // `pixels` pixels of the image (or zeros) as they are.
 template <int kSize>
 void keep_run(const Unpacking& u, int64_t n, int64_t y, int64_t x, int pixels) {
+  if (u.image.data == u.out.data) return;  // in place
   char* to = static_cast<char*>(u.out.data) + offset_of(u.out, n, y, x) * kSize;
   const bool blank = u.image.data == nullptr;
   const char* from =
@@ -192,16 +193,19 @@ Status unpack_patches(const TokenView& tokens, const int64_t* slots, const Patch
   u.stream = u.out_is != Arrangement::strided && out.sh * size % 64 == 0 &&
              (packed || out.sc * size % 64 == 0) && (out.n == 1 || out.sn * size % 64 == 0) &&
              streams(out.data, out.n * out.c * out.h * out.w * size, run);
-  const int64_t rows = out.h / patch, columns = out.w / patch;
-  parallel_for(out.n * rows, threads, [&](int64_t task) {
-    const int64_t n = task / rows, top = task % rows * patch;
-    const int64_t* row_slots = slots + task * columns;
-    if (size == 1) {
-      unpack_row<1>(u, row_slots, n, top);
-    } else if (size == 2) {
-      unpack_row<2>(u, row_slots, n, top);
-    } else {
-      unpack_row<4>(u, row_slots, n, top);
+  const int64_t rows = out.h / patch, columns = out.w / patch, total = out.n * rows;
+  const int64_t chunk = pieces_per_task(total, run * columns * patch, threads);
+  parallel_for((total + chunk - 1) / chunk, threads, [&](int64_t task) {
+    for (int64_t row = task * chunk; row < total && row < (task + 1) * chunk; ++row) {
+      const int64_t n = row / rows, top = row % rows * patch;
+      const int64_t* row_slots = slots + row * columns;
+      if (size == 1) {
+        unpack_row<1>(u, row_slots, n, top);
+      } else if (size == 2) {
+        unpack_row<2>(u, row_slots, n, top);
+      } else {
+        unpack_row<4>(u, row_slots, n, top);
+      }
     }
   });
   return Status::ok;

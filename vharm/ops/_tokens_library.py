@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from . import _backends, _tokens_native
-from ._library import define
+from ._library import define, define_out
 from ._native import why_not_cpp, why_not_cuda
 from ._triton import triton_module, why_not_triton
 from .reference import tokens as reference
@@ -41,16 +42,35 @@ def _kernels(backend: str) -> Any:
 
 def _slots(index: Tensor, patches: int) -> Tensor:
     """For each patch the token it takes, or -1."""
-    if index.device.type == "cpu" and index.numel():
-        low, high = (int(v) for v in index.aminmax())
-        if low < 0 or high >= patches:
-            raise IndexError(
-                f"unpack_patches: index must lie in [0, {patches}); got {low} to {high}"
-            )
+    if index.device.type == "cpu":
+        return torch.from_numpy(_slots_cpu(index.numpy(), patches))
     # Slot 0 is for the places of a `count` that was too large: their number is -1.
     slots = index.new_full((patches + 1,), -1)
     slots[index + 1] = torch.arange(index.shape[0], device=index.device)
     return slots[1:]
+
+
+# numpy for a few thousand numbers: torch would share them out over its threads, and where the
+# machine has other work, waiting for the slowest takes longer than everything else here.
+
+
+def _slots_cpu(index: np.ndarray, patches: int) -> np.ndarray:
+    if index.size and (index.min() < 0 or index.max() >= patches):
+        raise IndexError(
+            f"unpack_patches: index must lie in [0, {patches}); "
+            f"got {index.min()} to {index.max()}"
+        )
+    slots = np.full(patches, -1)
+    slots[index] = np.arange(index.size)
+    return slots
+
+
+def _index_cpu(keep: np.ndarray, frames_per_clip: int) -> tuple[Tensor, Tensor]:
+    index = np.flatnonzero(keep).astype(np.int64, copy=False)
+    cu_seqlens = np.zeros(keep.shape[0] // frames_per_clip + 1, np.int32)
+    per_frame = np.count_nonzero(keep, axis=1).reshape(-1, frames_per_clip)
+    cu_seqlens[1:] = per_frame.sum(1).cumsum()
+    return torch.from_numpy(index), torch.from_numpy(cu_seqlens)
 
 
 def _channels(size: Sequence[int], nhwc: bool) -> int:
@@ -89,11 +109,13 @@ foreground_patches = define(
 
 
 def _index_run(keep: Tensor, frames_per_clip: int, count: int | None) -> tuple[Tensor, Tensor]:
-    if count is None or keep.device.type == "cpu":
-        index, cu_seqlens = reference.patch_index(keep, frames_per_clip)
+    if keep.device.type == "cpu":
+        index, cu_seqlens = _index_cpu(keep.numpy(), frames_per_clip)
         if count is not None and count != index.shape[0]:
             raise ValueError(f"count must be keep.sum() = {index.shape[0]}; got {count}")
         return index, cu_seqlens
+    if count is None:
+        return reference.patch_index(keep, frames_per_clip)
     counts = keep.reshape(keep.shape[0] // frames_per_clip, -1).sum(1)
     index = torch.nonzero_static(keep.flatten(), size=count)[:, 0]
     return index, reference.bounds(counts).clamp(max=count)
@@ -122,9 +144,15 @@ def _pack_run(
     image: Tensor, index: Tensor, patch: int, nhwc: bool, dtype: torch.dtype, backend: str
 ) -> Tensor:
     tokens = _pack_fake(image, index, patch, nhwc, dtype, backend)
-    if tokens.numel():
-        _kernels(backend).pack(image, index.contiguous(), None, patch, nhwc, tokens)
+    _pack_into(image, index, patch, nhwc, tokens, backend)
     return tokens
+
+
+def _pack_into(
+    image: Tensor, index: Tensor, patch: int, nhwc: bool, out: Tensor, backend: str
+) -> None:
+    if out.numel():
+        _kernels(backend).pack(image, index.contiguous(), None, patch, nhwc, out)
 
 
 def _pack_fake(
@@ -173,6 +201,11 @@ pack_patches = define(
     backward=_pack_backward,
     setup_context=_pack_setup,
 )
+pack_patches_out = define_out(
+    "pack_patches_out(Tensor image, Tensor index, int patch, bool nhwc, Tensor(a!) out, "
+    "str backend) -> ()",
+    _pack_into,
+)
 
 
 # unpack_patches ----------------------------------------------------------------------------------
@@ -183,10 +216,17 @@ def _unpack_run(
     backend: str,
 ) -> Tensor:  # fmt: skip
     out = torch.empty_like(image)
+    _unpack_into(tokens, index, image, mask, patch, nhwc, out, backend)
+    return out
+
+
+def _unpack_into(
+    tokens: Tensor, index: Tensor, image: Tensor, mask: Tensor | None, patch: int, nhwc: bool,
+    out: Tensor, backend: str,
+) -> None:  # fmt: skip
     if out.numel():
         slots = _slots(index, _patches(image.shape, patch, nhwc))
         _kernels(backend).unpack(tokens.contiguous(), slots, image, mask, patch, nhwc, out)
-    return out
 
 
 def _unpack_backward_run(
@@ -258,4 +298,17 @@ unpack_patches = define(
     lambda tokens, index, image, *rest: torch.empty_like(image),
     backward=_unpack_backward,
     setup_context=_unpack_setup,
+)
+unpack_patches_out = define_out(
+    "unpack_patches_out(Tensor tokens, Tensor index, Tensor image, Tensor? mask, int patch, "
+    "bool nhwc, Tensor(a!) out, str backend) -> ()",
+    _unpack_into,
+)
+# In place: the image is the output, and only the kept patches are touched.
+unpack_patches_ = define_out(
+    "unpack_patches_(Tensor tokens, Tensor index, Tensor(a!) image, Tensor? mask, int patch, "
+    "bool nhwc, str backend) -> ()",
+    lambda tokens, index, image, mask, patch, nhwc, backend: _unpack_into(
+        tokens, index, image, mask, patch, nhwc, image, backend
+    ),
 )

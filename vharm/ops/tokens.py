@@ -50,6 +50,7 @@ def foreground_patches(mask: Tensor, patch: int = 16, *, layout: str = "NCHW") -
 def pack_patches(
     image: Tensor, keep: Tensor, patch: int = 16, *, frames_per_clip: int = 1,
     layout: str = "NCHW", dtype: torch.dtype | None = None, count: int | None = None,
+    out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The kept patches of a batch of frames as one run of tokens.
 
@@ -66,6 +67,9 @@ def pack_patches(
             of the result, so on a GPU the call waits for the device; with `count` it does not. It
             must be exact: on the CPU anything else is an error; a GPU cannot check without
             waiting, and there missing tokens are zeros with index -1, surplus ones are left out.
+        out: contiguous `[L, patch*patch*C]` with L >= K, of the tokens' dtype: `tokens` is then
+            its first K rows. A loop over frames spares itself fresh memory, which on a CPU can
+            cost more than the packing. Not with gradients.
 
     Returns:
         `tokens` `[K, patch*patch*C]`, samples in the order (row, column, channel); `index` `[K]`
@@ -87,12 +91,16 @@ def pack_patches(
     dtype = image.dtype if dtype is None else dtype
     if dtype != image.dtype and dtype not in _check.FLOAT_DTYPES:
         raise TypeError(f"{op}: dtype must be a float type or the image's own; got {dtype}")
-    return _pack(op, image, keep, patch, frames_per_clip, layout, dtype, count)
+    if out is not None:
+        _check.has_dtype(op, "out", out, (dtype,))
+        _check.has_shape(op, "out", out, ("L", patch * patch * _nchw(image, layout).shape[1]))
+        _check_out(op, out, image, image)
+    return _pack(op, image, keep, patch, frames_per_clip, layout, dtype, count, out)
 
 
 def unpack_patches(
     tokens: Tensor, index: Tensor, image: Tensor, patch: int = 16, *, mask: Tensor | None = None,
-    layout: str = "NCHW",
+    layout: str = "NCHW", out: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """A copy of the frames with the kept patches replaced by their tokens.
 
@@ -107,6 +115,8 @@ def unpack_patches(
             the patches the result is `mask * token + (1 - mask) * image`, and the image's own
             samples bit for bit where the mask is 0.
         layout: "NCHW" or "NHWC".
+        out: where to write, contiguous and like the image; or `image` itself, and then only the
+            kept patches are read and written. Not with gradients.
 
     Returns:
         Like `image`. Gradients flow to float tokens, image and mask.
@@ -128,7 +138,12 @@ def unpack_patches(
     _check_index(op, index, image)
     _check.has_shape(op, "tokens", tokens, (index.shape[0], patch * patch * c))
     _check.on_device(op, "tokens", tokens, image.device)
-    return _unpack(op, tokens, index, image, mask, patch, layout)
+    if out is not None and out is not image:
+        _check.has_dtype(op, "out", out, (image.dtype,))
+        _check.has_shape(op, "out", out, tuple(image.shape))
+    if out is not None:
+        _check_out(op, out, image, tokens, image, mask)
+    return _unpack(op, tokens, index, image, mask, patch, layout, out)
 
 
 def pack_tokens(
@@ -196,7 +211,7 @@ def unpack_tokens(
 
 def _pack(
     op: str, image: Tensor, keep: Tensor, patch: int, frames_per_clip: int, layout: str,
-    dtype: torch.dtype, count: int | None,
+    dtype: torch.dtype, count: int | None, out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     if frames_per_clip < 1 or keep.shape[0] % frames_per_clip:
         raise ValueError(
@@ -210,25 +225,47 @@ def _pack(
     if chosen == "reference":
         v = _nchw(image, layout)
         v = v if dtype == image.dtype else _as_float(v, dtype).to(dtype)
-        return reference.pack_patches(v, index.clamp(min=0), patch), index, cu_seqlens
+        tokens = reference.pack_patches(v, index.clamp(min=0), patch)
+        return tokens if out is None else _rows(op, out, index).copy_(tokens), index, cu_seqlens
+    if out is not None:
+        tokens = _rows(op, out, index)
+        nhwc = layout == "NHWC"
+        _tokens_library.pack_patches_out(image, index, patch, nhwc, tokens, chosen)
+        return tokens, index, cu_seqlens
     tokens = _tokens_library.pack_patches(image, index, patch, layout == "NHWC", dtype, chosen)
     return tokens, index, cu_seqlens
 
 
 def _unpack(
     op: str, tokens: Tensor, index: Tensor, image: Tensor, mask: Tensor | None, patch: int,
-    layout: str,
+    layout: str, out: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     chosen = _backends.choose(op, image.device, image.dtype)
     if chosen == "reference":
-        return _unpack_reference(tokens, index, image, mask, patch, layout)
+        found = _unpack_reference(tokens, index, image, mask, patch, layout)
+        return found if out is None else out.copy_(found)
     if tokens.dtype == torch.float64:
         tokens = tokens.float()
     if mask is not None and mask.dtype == torch.float64:
         mask = mask.float()
+    nhwc = layout == "NHWC"
+    if out is image:
+        _tokens_library.unpack_patches_(tokens, index, image, mask, patch, nhwc, chosen)
+        return out
+    if out is not None:
+        _tokens_library.unpack_patches_out(
+            tokens, index, image, mask, patch, nhwc, out, chosen
+        )
+        return out
     return _tokens_library.unpack_patches(
-        tokens, index, image, mask, patch, layout == "NHWC", chosen
+        tokens, index, image, mask, patch, nhwc, chosen
     )
+
+
+def _rows(op: str, out: Tensor, index: Tensor) -> Tensor:
+    if out.shape[0] < index.shape[0]:
+        raise ValueError(f"{op}: out must have at least {index.shape[0]} rows, got {len(out)}")
+    return out[: index.shape[0]]
 
 
 def _unpack_reference(
@@ -298,3 +335,11 @@ def _check_index(op: str, index: Tensor, image: Tensor) -> None:
     _check.has_dtype(op, "index", index, (torch.int64,))
     _check.has_shape(op, "index", index, ("K",))
     _check.on_device(op, "index", index, image.device)
+
+
+def _check_out(op: str, out: Tensor, image: Tensor, *inputs: Tensor | None) -> None:
+    _check.on_device(op, "out", out, image.device)
+    if out is not image and not out.is_contiguous():
+        raise ValueError(f"{op}: out must be contiguous, got strides {out.stride()}")
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (out, *inputs)):
+        raise ValueError(f"{op}: out cannot be used where a gradient is wanted")

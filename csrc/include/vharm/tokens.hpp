@@ -42,7 +42,8 @@ VHARM_API Status pack_patches(const PatchImage& image, const int64_t* index, int
 
 // slots [n * P] says which token each patch takes, -1 for none. There out = image; elsewhere
 // out = mask * token + (1 - mask) * image, the image's own samples where the mask is 0.
-// tokens.data == nullptr stands for zeros, and so does image.data == nullptr.
+// tokens.data == nullptr stands for zeros, and so does image.data == nullptr. out may be the image
+// itself: then nothing but the patches that take a token is touched.
 VHARM_API Status unpack_patches(const TokenView& tokens, const int64_t* slots,
                                 const PatchImage& image, const MaskView& mask, int patch,
                                 const PatchImage& out, int threads);
