@@ -48,6 +48,11 @@ Status unpack_patches(const TokenView&, const int64_t*, const PatchImage&, const
 Status patch_mask_gradient(const PatchImage&, const TokenView&, const int64_t*, int64_t,
                            const PatchImage&, int, const PatchImage&, int);
 
+Status gram(const float*, const int32_t*, int64_t, int64_t, float*, int);
+Status gram_backward(const float*, const float*, const int32_t*, int64_t, int64_t, float*, int);
+Status patch_balance(const ImageView&, double, float*, int);
+Status patch_balance_backward(const float*, const ImageView&, double, const ImageView&, int);
+
 const Kernels& table() {
   static const Kernels kernels = {VHARM_TEXT(VHARM_ISA),
                                   filter_chain,
@@ -69,7 +74,11 @@ const Kernels& table() {
                                   foreground_patches,
                                   pack_patches,
                                   unpack_patches,
-                                  patch_mask_gradient};
+                                  patch_mask_gradient,
+                                  gram,
+                                  gram_backward,
+                                  patch_balance,
+                                  patch_balance_backward};
   return kernels;
 }
 

@@ -34,6 +34,10 @@ struct Kernels {
   decltype(&vharm::pack_patches) pack_patches;
   decltype(&vharm::unpack_patches) unpack_patches;
   decltype(&vharm::patch_mask_gradient) patch_mask_gradient;
+  decltype(&vharm::gram) gram;
+  decltype(&vharm::gram_backward) gram_backward;
+  decltype(&vharm::patch_balance) patch_balance;
+  decltype(&vharm::patch_balance_backward) patch_balance_backward;
 };
 
 // The table in use: the best the processor can run, or VHARM_CPU_ISA (baseline, avx2, avx512).

@@ -176,4 +176,23 @@ Status patch_mask_gradient(const PatchImage& grad, const TokenView& tokens, cons
                                        threads);
 }
 
+Status gram(const float* tokens, const int32_t* cu_seqlens, int64_t sequences, int64_t c,
+            float* out, int threads) {
+  return kernels().gram(tokens, cu_seqlens, sequences, c, out, threads);
+}
+
+Status gram_backward(const float* square, const float* tokens, const int32_t* cu_seqlens,
+                     int64_t sequences, int64_t c, float* grad_tokens, int threads) {
+  return kernels().gram_backward(square, tokens, cu_seqlens, sequences, c, grad_tokens, threads);
+}
+
+Status patch_balance(const ImageView& image, double factor, float* out, int threads) {
+  return kernels().patch_balance(image, factor, out, threads);
+}
+
+Status patch_balance_backward(const float* grad, const ImageView& image, double factor,
+                              const ImageView& grad_image, int threads) {
+  return kernels().patch_balance_backward(grad, image, factor, grad_image, threads);
+}
+
 }  // namespace vharm

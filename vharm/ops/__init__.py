@@ -14,7 +14,7 @@ from .filters import (
     filter_statistics,
 )
 from .lut import apply_lut, fit_lut
-from .statistics import masked_moments
+from .statistics import gram, masked_moments, patch_balance
 from .tokens import (
     foreground_patches,
     pack_patches,
@@ -50,9 +50,11 @@ __all__ = [
     "filter_statistics",
     "fit_lut",
     "foreground_patches",
+    "gram",
     "masked_moments",
     "pack_patches",
     "pack_tokens",
+    "patch_balance",
     "residual_yuv",
     "rgb_to_yuv",
     "shrink_plane",
