@@ -46,7 +46,7 @@ Status pack_patches(const PatchImage&, const int64_t*, int64_t, const MaskView&,
 Status unpack_patches(const TokenView&, const int64_t*, const PatchImage&, const MaskView&, int,
                       const PatchImage&, int);
 Status patch_mask_gradient(const PatchImage&, const TokenView&, const int64_t*, int64_t,
-                           const PatchImage&, int, const PatchImage&, int);
+                           const PatchImage&, const MaskView&, int, const PatchImage&, int);
 
 Status gram(const float*, const int32_t*, int64_t, int64_t, float*, int);
 Status gram_backward(const float*, const float*, const int32_t*, int64_t, int64_t, float*, int);

@@ -174,12 +174,13 @@ Status pack_patches(const PatchImage& image, const int64_t* index, int64_t count
 }
 
 Status patch_mask_gradient(const PatchImage& grad, const TokenView& tokens, const int64_t* index,
-                           int64_t count, const PatchImage& image, int patch,
-                           const PatchImage& grad_mask, int threads) {
+                           int64_t count, const PatchImage& image,
+                           const MaskView& mask, int patch, const PatchImage& grad_mask,
+                           int threads) {
   const int64_t token_rows = count * patch, c = grad.c;
   const int64_t chunk = 64;
   parallel_for((token_rows + chunk - 1) / chunk, threads, [&](int64_t task) {
-    alignas(64) float g[kSpan], t[kSpan], v[kSpan], total[kSpan];
+    alignas(64) float g[kSpan], t[kSpan], v[kSpan], total[kSpan], m[kSpan];
     const int64_t end = (task + 1) * chunk < token_rows ? (task + 1) * chunk : token_rows;
     for (int64_t line = task * chunk; line < end; ++line) {
       const PatchPlace place(grad, patch, index[line / patch]);
@@ -200,6 +201,10 @@ Status patch_mask_gradient(const PatchImage& grad, const TokenView& tokens, cons
           for (int l = 0; l < n; l += kWidth) {
             store(total + l, vfma(load(g + l), load(t + l) - load(v + l), load(total + l)));
           }
+        }
+        load_mask(mask, place.n * mask.sn + y * mask.sh + (place.x + i) * mask.sw, n, m);
+        for (int l = 0; l < n; l += kWidth) {
+          store(total + l, select(less(vf(0.0f), load(m + l)), load(total + l), vf(0.0f)));
         }
         const int64_t offset = offset_of(grad_mask, place.n, y, place.x + i);
         store_samples(total, grad_mask.dtype, at(grad_mask.data, grad_mask.dtype, offset),

@@ -44,15 +44,17 @@ void bind_tokens(py::module_& module) {
   });
   module.def("patch_mask_gradient",
              [](const py::tuple& grad, const py::tuple& tokens, uintptr_t index, int64_t count,
-                const py::tuple& image, int patch, const py::tuple& grad_mask, int threads) {
+                const py::tuple& image, const py::object& mask, int patch,
+                const py::tuple& grad_mask, int threads) {
                const PatchImage g = patch_image(grad), v = patch_image(image);
                const PatchImage to = patch_image(grad_mask);
                const TokenView t = token_view(tokens);
+               const MaskView m = mask_view(mask);
                Status status;
                {
                  py::gil_scoped_release release;
-                 status = patch_mask_gradient(g, t, pointer<const int64_t>(index), count, v, patch,
-                                              to, threads);
+                 status = patch_mask_gradient(g, t, pointer<const int64_t>(index), count, v, m,
+                                              patch, to, threads);
                }
                check(status, "patch_mask_gradient");
              });

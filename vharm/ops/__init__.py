@@ -22,6 +22,7 @@ from .tokens import (
     unpack_patches,
     unpack_tokens,
 )
+from .varlen import varlen_attention
 from .yuv import (
     PlaneMask,
     YuvFormat,
@@ -60,6 +61,7 @@ __all__ = [
     "shrink_plane",
     "unpack_patches",
     "unpack_tokens",
+    "varlen_attention",
     "yuv_thumbnail",
     "yuv_to_rgb",
 ]

@@ -249,7 +249,9 @@ def _unpack_backward_run(
         if index.numel() and grad.numel():
             assert tokens is not None
             assert image is not None
-            kernels.mask_gradient(grad, tokens.contiguous(), index, image, patch, nhwc, grads[2])
+            kernels.mask_gradient(
+                grad, tokens.contiguous(), index, image, mask, patch, nhwc, grads[2]
+            )
     return grads
 
 

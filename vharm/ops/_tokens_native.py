@@ -51,13 +51,13 @@ class _Native:
         )  # fmt: skip
 
     def mask_gradient(
-        self, grad: Tensor, tokens: Tensor, index: Tensor, image: Tensor, patch: int, nhwc: bool,
-        out: Tensor,
+        self, grad: Tensor, tokens: Tensor, index: Tensor, image: Tensor, mask: Tensor,
+        patch: int, nhwc: bool, out: Tensor,
     ) -> None:  # fmt: skip
         self._call(
             "patch_mask_gradient", grad, _patch_image(grad, nhwc), _tokens(tokens),
-            index.data_ptr(), index.numel(), _patch_image(image, nhwc), patch,
-            _patch_image(out, nhwc),
+            index.data_ptr(), index.numel(), _patch_image(image, nhwc), _mask(mask, nhwc),
+            patch, _patch_image(out, nhwc),
         )  # fmt: skip
 
 

@@ -119,7 +119,8 @@ def unpack_patches(
             kept patches are read and written. Not with gradients.
 
     Returns:
-        Like `image`. Gradients flow to float tokens, image and mask.
+        Like `image`. Gradients flow to float tokens, image and mask; none where the mask is 0 but
+        the image's.
 
     Raises:
         TypeError, ValueError, IndexError: naming the argument, what was expected and what came.
@@ -282,7 +283,8 @@ def _unpack_reference(
         v, t = _as_float(v, image.dtype), _as_float(t, image.dtype)
     out = reference.unpack_patches(t, index, v, patch, m)
     if moves:
-        out = out.view(image.dtype)
+        # Viewing as a dtype, be it its own, cuts the gradient.
+        out = out.view(image.dtype) if image.dtype == torch.uint16 else out
     elif image.is_floating_point():
         out = out.to(image.dtype)
     else:

@@ -49,10 +49,11 @@ VHARM_API Status unpack_patches(const TokenView& tokens, const int64_t* slots,
                                 const PatchImage& out, int threads);
 
 // grad_mask (one channel) of unpack_patches: sum over channels of grad * (token - image) in the
-// patches of index; the rest is left as it is.
+// patches of index where the mask is above 0; the rest is 0 there, and elsewhere left as it is.
 VHARM_API Status patch_mask_gradient(const PatchImage& grad, const TokenView& tokens,
                                      const int64_t* index, int64_t count, const PatchImage& image,
-                                     int patch, const PatchImage& grad_mask, int threads);
+                                     const MaskView& mask, int patch, const PatchImage& grad_mask,
+                                     int threads);
 
 // ---- shared arithmetic --------------------------------------------------------------------------
 
