@@ -74,6 +74,19 @@ Status similarity_gate_backward(const FeatureView&, const FeatureView&, const Fe
                                 const FeatureView&, const MaskView&, const FeatureView&,
                                 const FeatureView&, const FeatureView&, const FeatureView&, int);
 
+Status foreground_patches(const PatchImage&, int, uint8_t*, int);
+Status pack_patches(const PatchImage&, const int64_t*, int64_t, const MaskView&, int,
+                    const TokenView&, int);
+Status unpack_patches(const TokenView&, const int64_t*, const PatchImage&, const MaskView&, int,
+                      const PatchImage&, int);
+Status patch_mask_gradient(const PatchImage&, const TokenView&, const int64_t*, int64_t,
+                           const PatchImage&, const MaskView&, int, const PatchImage&, int);
+
+Status gram(const float*, const int32_t*, int64_t, int64_t, float*, int);
+Status gram_backward(const float*, const float*, const int32_t*, int64_t, int64_t, float*, int);
+Status patch_balance(const ImageView&, double, float*, int);
+Status patch_balance_backward(const float*, const ImageView&, double, const ImageView&, int);
+
 const Kernels& table() {
   static const Kernels kernels = {VHARM_TEXT(VHARM_ISA),
                                   filter_chain,
@@ -103,7 +116,15 @@ const Kernels& table() {
                                   nonlocal_attention,
                                   nonlocal_attention_backward,
                                   similarity_gate,
-                                  similarity_gate_backward};
+                                  similarity_gate_backward,
+                                  foreground_patches,
+                                  pack_patches,
+                                  unpack_patches,
+                                  patch_mask_gradient,
+                                  gram,
+                                  gram_backward,
+                                  patch_balance,
+                                  patch_balance_backward};
   return kernels;
 }
 

@@ -7,6 +7,7 @@
 #include "vharm/filters.hpp"
 #include "vharm/lut.hpp"
 #include "vharm/statistics.hpp"
+#include "vharm/tokens.hpp"
 #include "vharm/types.hpp"
 #include "vharm/warp.hpp"
 #include "vharm/yuv.hpp"
@@ -43,6 +44,14 @@ struct Kernels {
   decltype(&vharm::nonlocal_attention_backward) nonlocal_attention_backward;
   decltype(&vharm::similarity_gate) similarity_gate;
   decltype(&vharm::similarity_gate_backward) similarity_gate_backward;
+  decltype(&vharm::foreground_patches) foreground_patches;
+  decltype(&vharm::pack_patches) pack_patches;
+  decltype(&vharm::unpack_patches) unpack_patches;
+  decltype(&vharm::patch_mask_gradient) patch_mask_gradient;
+  decltype(&vharm::gram) gram;
+  decltype(&vharm::gram_backward) gram_backward;
+  decltype(&vharm::patch_balance) patch_balance;
+  decltype(&vharm::patch_balance_backward) patch_balance_backward;
 };
 
 // The table in use: the best the processor can run, or VHARM_CPU_ISA (baseline, avx2, avx512).

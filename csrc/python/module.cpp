@@ -10,6 +10,7 @@ void bind_statistics(py::module_& module);
 void bind_yuv(py::module_& module);
 void bind_warp(py::module_& module);
 void bind_attention(py::module_& module);
+void bind_tokens(py::module_& module);
 }  // namespace vharm::python
 
 PYBIND11_MODULE(_C, module) {
@@ -25,4 +26,5 @@ PYBIND11_MODULE(_C, module) {
   vharm::python::bind_yuv(module);
   vharm::python::bind_warp(module);
   vharm::python::bind_attention(module);
+  vharm::python::bind_tokens(module);
 }

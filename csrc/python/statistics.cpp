@@ -35,6 +35,47 @@ void bind_statistics(py::module_& module) {
         }
         check(status, "masked_moments_backward");
       });
+  module.def("gram", [](uintptr_t tokens, uintptr_t cu_seqlens, int64_t sequences, int64_t c,
+                        uintptr_t out, int threads) {
+    Status status;
+    {
+      py::gil_scoped_release release;
+      status = gram(pointer<const float>(tokens), pointer<const int32_t>(cu_seqlens), sequences, c,
+                    pointer<float>(out), threads);
+    }
+    check(status, "gram");
+  });
+  module.def("gram_backward", [](uintptr_t square, uintptr_t tokens, uintptr_t cu_seqlens,
+                                 int64_t sequences, int64_t c, uintptr_t grad, int threads) {
+    Status status;
+    {
+      py::gil_scoped_release release;
+      status = gram_backward(pointer<const float>(square), pointer<const float>(tokens),
+                             pointer<const int32_t>(cu_seqlens), sequences, c,
+                             pointer<float>(grad), threads);
+    }
+    check(status, "gram_backward");
+  });
+  module.def("patch_balance",
+             [](const py::tuple& image, double factor, uintptr_t out, int threads) {
+               const ImageView from = image_view(image);
+               Status status;
+               {
+                 py::gil_scoped_release release;
+                 status = patch_balance(from, factor, pointer<float>(out), threads);
+               }
+               check(status, "patch_balance");
+             });
+  module.def("patch_balance_backward", [](uintptr_t grad, const py::tuple& image, double factor,
+                                          const py::tuple& grad_image, int threads) {
+    const ImageView from = image_view(image), to = image_view(grad_image);
+    Status status;
+    {
+      py::gil_scoped_release release;
+      status = patch_balance_backward(pointer<const float>(grad), from, factor, to, threads);
+    }
+    check(status, "patch_balance_backward");
+  });
 }
 
 }  // namespace vharm::python

@@ -239,6 +239,45 @@ Status similarity_gate_backward(const FeatureView& grad, const FeatureView& thet
                                 const FeatureView& grad_mask, int threads) {
   return kernels().similarity_gate_backward(grad, theta, phi, feature, mask, grad_theta, grad_phi,
                                             grad_feature, grad_mask, threads);
+Status foreground_patches(const PatchImage& mask, int patch, uint8_t* out, int threads) {
+  return kernels().foreground_patches(mask, patch, out, threads);
+}
+
+Status pack_patches(const PatchImage& image, const int64_t* index, int64_t count,
+                    const MaskView& mask, int patch, const TokenView& tokens, int threads) {
+  return kernels().pack_patches(image, index, count, mask, patch, tokens, threads);
+}
+
+Status unpack_patches(const TokenView& tokens, const int64_t* slots, const PatchImage& image,
+                      const MaskView& mask, int patch, const PatchImage& out, int threads) {
+  return kernels().unpack_patches(tokens, slots, image, mask, patch, out, threads);
+}
+
+Status patch_mask_gradient(const PatchImage& grad, const TokenView& tokens, const int64_t* index,
+                           int64_t count, const PatchImage& image,
+                           const MaskView& mask, int patch, const PatchImage& grad_mask,
+                           int threads) {
+  return kernels().patch_mask_gradient(grad, tokens, index, count, image, mask, patch, grad_mask,
+                                       threads);
+}
+
+Status gram(const float* tokens, const int32_t* cu_seqlens, int64_t sequences, int64_t c,
+            float* out, int threads) {
+  return kernels().gram(tokens, cu_seqlens, sequences, c, out, threads);
+}
+
+Status gram_backward(const float* square, const float* tokens, const int32_t* cu_seqlens,
+                     int64_t sequences, int64_t c, float* grad_tokens, int threads) {
+  return kernels().gram_backward(square, tokens, cu_seqlens, sequences, c, grad_tokens, threads);
+}
+
+Status patch_balance(const ImageView& image, double factor, float* out, int threads) {
+  return kernels().patch_balance(image, factor, out, threads);
+}
+
+Status patch_balance_backward(const float* grad, const ImageView& image, double factor,
+                              const ImageView& grad_image, int threads) {
+  return kernels().patch_balance_backward(grad, image, factor, grad_image, threads);
 }
 
 }  // namespace vharm

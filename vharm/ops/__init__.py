@@ -17,6 +17,15 @@ from .filters import (
 from .lut import apply_lut, fit_lut
 from .statistics import masked_moments
 from .warp import flow_consistency, flow_warp, temporal_loss
+from .statistics import gram, masked_moments, patch_balance
+from .tokens import (
+    foreground_patches,
+    pack_patches,
+    pack_tokens,
+    unpack_patches,
+    unpack_tokens,
+)
+from .varlen import varlen_attention
 from .yuv import (
     PlaneMask,
     YuvFormat,
@@ -56,6 +65,18 @@ __all__ = [
     "shrink_plane",
     "temporal_loss",
     "similarity_gate",
+    "foreground_patches",
+    "gram",
+    "masked_moments",
+    "pack_patches",
+    "pack_tokens",
+    "patch_balance",
+    "residual_yuv",
+    "rgb_to_yuv",
+    "shrink_plane",
+    "unpack_patches",
+    "unpack_tokens",
+    "varlen_attention",
     "yuv_thumbnail",
     "yuv_to_rgb",
 ]

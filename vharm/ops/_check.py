@@ -86,3 +86,22 @@ def strength(op: str, value: float) -> float:
     if not 0.0 <= value <= 1.0:
         raise ValueError(f"{op}: strength must be in [0, 1], got {value}")
     return float(value)
+
+
+def cu_seqlens(op: str, tensor: Tensor, tokens: Tensor) -> None:
+    """Checks the bounds of packed sequences; their values only on the CPU, without waiting."""
+    has_dtype(op, "cu_seqlens", tensor, (torch.int32, torch.int64))
+    has_shape(op, "cu_seqlens", tensor, ("S+1",))
+    if tensor.device != tokens.device:
+        raise ValueError(
+            f"{op}: cu_seqlens must be on {tokens.device} like the tokens, got {tensor.device}"
+        )
+    if tensor.shape[0] < 1:
+        raise ValueError(f"{op}: cu_seqlens must have at least one element, got none")
+    if tensor.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    values = tensor.tolist()
+    if values[0] != 0 or values[-1] != tokens.shape[0] or values != sorted(values):
+        raise ValueError(
+            f"{op}: cu_seqlens must rise from 0 to the {tokens.shape[0]} tokens; got {values[:9]}"
+        )

@@ -42,3 +42,15 @@ def define(
         f"vharm::{name}", backward, setup_context=setup_context, lib=_library
     )
     return getattr(torch.ops.vharm, name).default
+
+
+def define_out(schema: str, run: Callable[..., None]) -> Callable[..., None]:
+    """Defines `vharm::<schema>`, which fills tensors it was given and returns nothing.
+
+    Such an op has no gradient; the caller refuses tensors that need one.
+    """
+    name = schema.split("(", 1)[0]
+    _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+    _library.impl(name, run, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"vharm::{name}", lambda *arguments: None, lib=_library)
+    return getattr(torch.ops.vharm, name).default

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The statistics' `torch.library` ops: from schema to the backend's kernel, with gradients.
 
-A backend is a module with the functions `masked_moments` and `masked_moments_backward`.
+A backend is a module with the functions `masked_moments`, `gram`, `patch_balance` and, of each, its
+`_backward`.
 """
 
 from __future__ import annotations
@@ -16,14 +17,13 @@ from ._library import define
 from ._native import why_not_cpp
 from ._triton import triton_module, why_not_triton
 
-_backends.register(
-    "masked_moments",
-    (
-        _backends.Candidate("triton", why_not_triton),
-        _backends.Candidate("cpp", why_not_cpp),
-        _backends.Candidate("reference", lambda request: None),
-    ),
+CANDIDATES = (
+    _backends.Candidate("triton", why_not_triton),
+    _backends.Candidate("cpp", why_not_cpp),
+    _backends.Candidate("reference", lambda request: None),
 )
+for _op in ("masked_moments", "gram", "patch_balance"):
+    _backends.register(_op, CANDIDATES)
 
 
 def _kernels(backend: str) -> Any:
@@ -115,4 +115,106 @@ masked_moments = define(
     _moments_fake,
     backward=_backward,
     setup_context=_setup,
+)
+
+
+# gram --------------------------------------------------------------------------------------------
+
+
+def _gram_run(tokens: Tensor, cu_seqlens: Tensor, backend: str) -> Tensor:
+    out = _gram_fake(tokens, cu_seqlens, backend)
+    if out.numel() and tokens.numel():
+        _kernels(backend).gram(tokens, cu_seqlens.contiguous(), out)
+    else:
+        out.zero_()
+    return out
+
+
+def _gram_fake(tokens: Tensor, cu_seqlens: Tensor, backend: str) -> Tensor:
+    c = tokens.shape[1]
+    return tokens.new_empty((cu_seqlens.shape[0] - 1, c, c), dtype=torch.float32)
+
+
+def _gram_backward_run(
+    grad: Tensor, tokens: Tensor, cu_seqlens: Tensor, backend: str
+) -> Tensor:
+    found = _gram_backward_fake(grad, tokens, cu_seqlens, backend)
+    if found.numel():
+        square = (grad + grad.transpose(1, 2)).contiguous()
+        _kernels(backend).gram_backward(square, tokens, cu_seqlens.contiguous(), found)
+    return found
+
+
+def _gram_backward_fake(
+    grad: Tensor, tokens: Tensor, cu_seqlens: Tensor, backend: str
+) -> Tensor:
+    return torch.empty_like(tokens, memory_format=torch.contiguous_format)
+
+
+def _gram_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:2])
+    ctx.backend = inputs[2]
+
+
+def _gram_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    return _gram_backward_op(grad, *ctx.saved_tensors, ctx.backend), None, None
+
+
+_gram_backward_op = define(
+    "gram_backward(Tensor grad, Tensor tokens, Tensor cu_seqlens, str backend) -> Tensor",
+    _gram_backward_run,
+    _gram_backward_fake,
+)
+gram = define(
+    "gram(Tensor tokens, Tensor cu_seqlens, str backend) -> Tensor",
+    _gram_run,
+    _gram_fake,
+    backward=_gram_backward,
+    setup_context=_gram_setup,
+)
+
+
+# patch_balance -----------------------------------------------------------------------------------
+
+
+def _balance_run(image: Tensor, factor: float, nhwc: bool, backend: str) -> Tensor:
+    out = image.new_empty((image.shape[0],), dtype=torch.float32)
+    if image.numel():
+        _kernels(backend).patch_balance(image, factor, nhwc, out)
+    else:
+        out.zero_()
+    return out
+
+
+def _balance_backward_run(
+    grad: Tensor, image: Tensor, factor: float, nhwc: bool, backend: str
+) -> Tensor:
+    found = torch.empty_like(image)
+    if image.numel():
+        kernels = _kernels(backend)
+        kernels.patch_balance_backward(grad.contiguous(), image, factor, nhwc, found)
+    return found
+
+
+def _balance_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    image, *ctx.rest = inputs
+    ctx.save_for_backward(image)
+
+
+def _balance_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    return _balance_backward_op(grad, *ctx.saved_tensors, *ctx.rest), None, None, None
+
+
+_balance_backward_op = define(
+    "patch_balance_backward(Tensor grad, Tensor image, float factor, bool nhwc, str backend) "
+    "-> Tensor",
+    _balance_backward_run,
+    lambda grad, image, *rest: torch.empty_like(image),
+)
+patch_balance = define(
+    "patch_balance(Tensor image, float factor, bool nhwc, str backend) -> Tensor",
+    _balance_run,
+    lambda image, *rest: image.new_empty((image.shape[0],), dtype=torch.float32),
+    backward=_balance_backward,
+    setup_context=_balance_setup,
 )

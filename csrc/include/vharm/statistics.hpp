@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Masked colour statistics: launchers.
+// Masked colour statistics, Gram matrices and differences of neighbours: launchers.
 #pragma once
 
 #include "vharm/types.hpp"
@@ -19,5 +19,21 @@ VHARM_API Status masked_moments_backward(const float* grad_mean, const float* gr
                                          const float* covariance, const float* weight,
                                          const ImageView& grad_image, const MaskView& grad_mask,
                                          int threads);
+
+// out [sequences, c, c]: F^T F of each sequence's rows of tokens [count, c], bounds in cu_seqlens
+// [sequences + 1].
+VHARM_API Status gram(const float* tokens, const int32_t* cu_seqlens, int64_t sequences, int64_t c,
+                      float* out, int threads);
+
+// square [sequences, c, c] is the gradient plus its transpose.
+VHARM_API Status gram_backward(const float* square, const float* tokens, const int32_t* cu_seqlens,
+                               int64_t sequences, int64_t c, float* grad_tokens, int threads);
+
+// out [n]: factor times the sum, over channels, of the squared differences of horizontal and of
+// vertical neighbours.
+VHARM_API Status patch_balance(const ImageView& image, double factor, float* out, int threads);
+
+VHARM_API Status patch_balance_backward(const float* grad, const ImageView& image, double factor,
+                                        const ImageView& grad_image, int threads);
 
 }  // namespace vharm

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Masked colour statistics in plain PyTorch."""
+"""Masked colour statistics, Gram matrices and differences of neighbours in plain PyTorch."""
 
 from __future__ import annotations
 
@@ -27,3 +27,17 @@ def masked_moments(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]
         torch.where(some[:, None, None], covariance, torch.zeros_like(covariance)),
         weight,
     )
+
+
+def gram(tokens: Tensor, cu_seqlens: Tensor) -> Tensor:
+    """`[S,C,C]`: F^T F of the rows `[cu_seqlens[s], cu_seqlens[s + 1])` of `[K,C]`."""
+    bounds = cu_seqlens.tolist()
+    parts = [tokens[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    c = tokens.shape[1]
+    return torch.stack([f.T @ f for f in parts]) if parts else tokens.new_zeros(0, c, c)
+
+
+def patch_balance(image: Tensor) -> Tensor:
+    """`[N]`: sum over `[N,C,H,W]` of squared differences of horizontal and vertical neighbours."""
+    across, down = image.diff(dim=3), image.diff(dim=2)
+    return across.square().sum((1, 2, 3)) + down.square().sum((1, 2, 3))

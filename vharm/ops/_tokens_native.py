@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls of the tokens' C++ and CUDA kernels: the same signatures, another module and a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._native import DTYPE_CODES, cpu_module, cuda_module, mask_view, threads
+
+
+class _Native:
+    """Both modules export the same functions; only the last argument differs."""
+
+    def __init__(self, module: Callable[[], ModuleType], cuda: bool) -> None:
+        self._module = module
+        self._cuda = cuda
+
+    def _call(self, name: str, tensor: Tensor, *arguments: Any) -> None:
+        function = getattr(self._module(), name)
+        if not self._cuda:
+            function(*arguments, threads())
+            return
+        with torch.cuda.device(tensor.device):
+            function(*arguments, torch.cuda.current_stream().cuda_stream)
+
+    def foreground_patches(self, mask: Tensor, patch: int, nhwc: bool, out: Tensor) -> None:
+        self._call("foreground_patches", mask, _patch_image(mask, nhwc), patch, out.data_ptr())
+
+    def pack(
+        self, image: Tensor, index: Tensor, mask: Tensor | None, patch: int, nhwc: bool,
+        tokens: Tensor,
+    ) -> None:  # fmt: skip
+        self._call(
+            "pack_patches", image, _patch_image(image, nhwc), index.data_ptr(), index.numel(),
+            _mask(mask, nhwc), patch, _tokens(tokens),
+        )  # fmt: skip
+
+    def unpack(
+        self, tokens: Tensor | None, slots: Tensor, image: Tensor | None, mask: Tensor | None,
+        patch: int, nhwc: bool, out: Tensor,
+    ) -> None:  # fmt: skip
+        self._call(
+            "unpack_patches", out, None if tokens is None else _tokens(tokens), slots.data_ptr(),
+            None if image is None else _patch_image(image, nhwc), _mask(mask, nhwc), patch,
+            _patch_image(out, nhwc),
+        )  # fmt: skip
+
+    def mask_gradient(
+        self, grad: Tensor, tokens: Tensor, index: Tensor, image: Tensor, mask: Tensor,
+        patch: int, nhwc: bool, out: Tensor,
+    ) -> None:  # fmt: skip
+        self._call(
+            "patch_mask_gradient", grad, _patch_image(grad, nhwc), _tokens(tokens),
+            index.data_ptr(), index.numel(), _patch_image(image, nhwc), _mask(mask, nhwc),
+            patch, _patch_image(out, nhwc),
+        )  # fmt: skip
+
+
+def _mask(mask: Tensor | None, nhwc: bool) -> tuple[float, ...] | None:
+    return mask_view(mask, "NHWC" if nhwc else "NCHW", 1.0)
+
+
+def _tokens(tokens: Tensor) -> tuple[int, int]:
+    """(pointer, dtype) of contiguous tokens, for vharm::TokenView."""
+    return tokens.data_ptr(), DTYPE_CODES[tokens.dtype]
+
+
+def _patch_image(tensor: Tensor, nhwc: bool) -> tuple[int, ...]:
+    """(pointer, dtype, n, c, h, w, stride n, c, h, w) for vharm::PatchImage."""
+    n, a, b, c = tensor.shape
+    sn, sa, sb, sc = tensor.stride()
+    sizes = (n, c, a, b, sn, sc, sa, sb) if nhwc else (n, a, b, c, sn, sa, sb, sc)
+    return (tensor.data_ptr(), DTYPE_CODES[tensor.dtype], *sizes)
+
+
+CPP = _Native(cpu_module, cuda=False)
+CUDA = _Native(cuda_module, cuda=True)
