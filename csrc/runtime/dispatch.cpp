@@ -190,6 +190,8 @@ Status temporal_loss_backward(const float* scale, const TensorView& current,
 Status flow_consistency(const TensorView& forward, const TensorView& backward, float alpha,
                         float beta, const TensorView& out, int threads) {
   return kernels().flow_consistency(forward, backward, alpha, beta, out, threads);
+}
+
 Status neighborhood_attention(const FeatureView& q, const FeatureView& k, const FeatureView& v,
                               const MaskView& mask, const MaskView& key_mask, int64_t window,
                               int heads, float scale, const FeatureView& out, float* lse,
@@ -239,6 +241,8 @@ Status similarity_gate_backward(const FeatureView& grad, const FeatureView& thet
                                 const FeatureView& grad_mask, int threads) {
   return kernels().similarity_gate_backward(grad, theta, phi, feature, mask, grad_theta, grad_phi,
                                             grad_feature, grad_mask, threads);
+}
+
 Status foreground_patches(const PatchImage& mask, int patch, uint8_t* out, int threads) {
   return kernels().foreground_patches(mask, patch, out, threads);
 }

@@ -59,7 +59,65 @@ def _statistics(device: torch.device) -> Tensor:
     return _random(6, 3, seed=9, device=device)
 
 
+def _flow(device: torch.device, seed: int = 10) -> Tensor:
+    return _random(2, 2, *_SIZE, seed=seed, device=device) * 6 - 3
+
+
+def _features(device: torch.device, seed: int) -> Tensor:
+    return _random(2, 4, *_SIZE, seed=seed, device=device)
+
+
+def _patches(device: torch.device) -> tuple[Tensor, Tensor]:
+    """A picture of two by three patches of 4, and which of them are kept."""
+    image = _random(2, 3, 8, 12, seed=11, device=device)
+    return image, _random(2, 6, seed=12, device=device) > 0.4
+
+
+def _packed(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    image, keep = _patches(device)
+    return ops.pack_patches(image, keep, 4)
+
+
+def _sequences(device: torch.device) -> tuple[Tensor, Tensor]:
+    bounds = torch.tensor([0, 5, 5, 12], dtype=torch.int32, device=device)
+    return _random(12, 2, 8, seed=13, device=device), bounds
+
+
 CASES: dict[str, Case] = {
+    "flow_warp": lambda d: (ops.flow_warp(_image(d), _flow(d)),),
+    "temporal_loss": lambda d: (
+        ops.temporal_loss(_image(d), _image(d).flip(2), _flow(d), _mask(d)),
+    ),
+    "flow_consistency": lambda d: (ops.flow_consistency(_flow(d), _flow(d, seed=14)),),
+    "neighborhood_attention": lambda d: (
+        ops.neighborhood_attention(
+            _features(d, 15), _features(d, 16), _features(d, 17), _mask(d), window=4
+        ),
+    ),
+    "nonlocal_attention": lambda d: (
+        ops.nonlocal_attention(
+            _features(d, 15), _features(d, 16), _features(d, 17), _mask(d), 1 - _mask(d)
+        ),
+    ),
+    "similarity_gate": lambda d: (
+        ops.similarity_gate(_features(d, 15), _features(d, 16), _features(d, 17), _mask(d)),
+    ),
+    "foreground_patches": lambda d: (
+        ops.foreground_patches(_random(2, 1, 8, 12, seed=18, device=d) > 0.95, 4),
+    ),
+    "pack_patches": _packed,
+    "unpack_patches": lambda d: (ops.unpack_patches(*_packed(d)[:2], _patches(d)[0].flip(3), 4),),
+    "pack_tokens": lambda d: ops.pack_tokens(_random(2, 6, 5, seed=19, device=d), _patches(d)[1]),
+    "unpack_tokens": lambda d: (
+        ops.unpack_tokens(*_packed(d)[:2], _random(2, 6, 48, seed=20, device=d)),
+    ),
+    "varlen_attention": lambda d: (
+        ops.varlen_attention(
+            _sequences(d)[0], _sequences(d)[0].flip(0), _sequences(d)[0] * 2, _sequences(d)[1]
+        ),
+    ),
+    "gram": lambda d: (ops.gram(_sequences(d)[0].flatten(1), _sequences(d)[1]),),
+    "patch_balance": lambda d: (ops.patch_balance(_image(d)),),
     "filter_chain": lambda d: (ops.filter_chain(_image(d), _mask(d), _arguments(d)),),
     "filter_statistics": lambda d: (ops.filter_statistics(_image(d), _arguments(d)),),
     "filter_chain_loss": lambda d: (

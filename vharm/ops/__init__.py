@@ -15,8 +15,6 @@ from .filters import (
     filter_statistics,
 )
 from .lut import apply_lut, fit_lut
-from .statistics import masked_moments
-from .warp import flow_consistency, flow_warp, temporal_loss
 from .statistics import gram, masked_moments, patch_balance
 from .tokens import (
     foreground_patches,
@@ -26,6 +24,7 @@ from .tokens import (
     unpack_tokens,
 )
 from .varlen import varlen_attention
+from .warp import flow_consistency, flow_warp, temporal_loss
 from .yuv import (
     PlaneMask,
     YuvFormat,
@@ -57,23 +56,19 @@ __all__ = [
     "fit_lut",
     "flow_consistency",
     "flow_warp",
-    "masked_moments",
-    "neighborhood_attention",
-    "nonlocal_attention",
-    "residual_yuv",
-    "rgb_to_yuv",
-    "shrink_plane",
-    "temporal_loss",
-    "similarity_gate",
     "foreground_patches",
     "gram",
     "masked_moments",
+    "neighborhood_attention",
+    "nonlocal_attention",
     "pack_patches",
     "pack_tokens",
     "patch_balance",
     "residual_yuv",
     "rgb_to_yuv",
     "shrink_plane",
+    "similarity_gate",
+    "temporal_loss",
     "unpack_patches",
     "unpack_tokens",
     "varlen_attention",
