@@ -16,8 +16,6 @@ from dataclasses import dataclass
 
 import torch
 
-NAMES = ("reference", "cpp", "cuda", "triton")
-
 
 @dataclass(frozen=True)
 class Request:
@@ -63,19 +61,27 @@ def backend(name: str) -> Iterator[None]:
     """Uses the named backend for every op called inside the block.
 
     Args:
-        name: "reference", "cpp", "cuda" or "triton".
+        name: "reference", "cpp", "cuda" or "triton" (or one of those that `explain()` lists for a
+            single op, such as "sdpa").
 
     Raises:
         ValueError: unknown name. An op that cannot run on the named backend raises RuntimeError
             with the reason; nothing falls back silently.
     """
-    if name not in NAMES:
-        raise ValueError(f"backend: name must be one of {', '.join(NAMES)}; got {name!r}")
+    if name not in names():
+        raise ValueError(f"backend: name must be one of {', '.join(names())}; got {name!r}")
     token = _forced.set(name)
     try:
         yield
     finally:
         _forced.reset(token)
+
+
+def names() -> tuple[str, ...]:
+    """Every backend that some op has; the four kinds of vharm's own kernels first."""
+    own = ("reference", "cpp", "cuda", "triton")
+    found = {c.name: None for candidates in _candidates.values() for c in candidates}
+    return (*own, *(name for name in found if name not in own))
 
 
 def forced() -> str | None:

@@ -29,8 +29,8 @@ def check_options(
     _count("estimate_every", estimate_every)
     if batch is not None:
         _count("batch", batch)
-    if backend is not None and backend not in _backends.NAMES:
-        names = ", ".join(_backends.NAMES)
+    if backend is not None and backend not in _backends.names():
+        names = ", ".join(_backends.names())
         raise ValueError(f"backend: expected one of {names}; got {backend!r}")
     try:
         chosen = torch.device(device)
