@@ -45,8 +45,7 @@ VHARM_HD void store_one(const FeatureView& f, int64_t offset, float value) {
   if (f.dtype == DType::f32) {
     static_cast<float*>(f.data)[offset] = value;
   } else {
-    static_cast<uint16_t*>(f.data)[offset] =
-        f.dtype == DType::f16 ? to_f16(value) : to_bf16(value);
+    static_cast<uint16_t*>(f.data)[offset] = f.dtype == DType::f16 ? to_f16(value) : to_bf16(value);
   }
 }
 

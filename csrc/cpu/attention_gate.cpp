@@ -52,8 +52,7 @@ Status similarity_gate(const FeatureView& theta, const FeatureView& phi, const F
     const int64_t n = task / blocks.blocks_per_image;
     Line gate, m, f;
     blocks.each(task % blocks.blocks_per_image, [&](int64_t y, int64_t x, int count) {
-      const MaskSpan touched =
-          load_mask(mask, n * mask.sn + y * mask.sh + x * mask.sw, count, m.v);
+      const MaskSpan touched = load_mask(mask, n * mask.sn + y * mask.sh + x * mask.sw, count, m.v);
       const bool some = touched.begin < touched.end;
       if (some) agreement(theta, phi, n, y, x, count, gate.v);
       const vf one(1.0f), zero(0.0f);

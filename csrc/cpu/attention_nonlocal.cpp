@@ -339,9 +339,9 @@ Status nonlocal_attention(const FeatureView& q, const FeatureView& k, const Feat
                      scale * kLog2E,
                      out,
                      lse};
-  return each_tile(
-      own, other, q.n, heads, threads,
-      [&](int64_t n, int head, int64_t first) { return forward_task(call, n, head, first); });
+  return each_tile(own, other, q.n, heads, threads, [&](int64_t n, int head, int64_t first) {
+    return forward_task(call, n, head, first);
+  });
 }
 
 Status nonlocal_attention_backward(const FeatureView& grad, const FeatureView& q,
@@ -390,9 +390,9 @@ Status nonlocal_attention_backward(const FeatureView& grad, const FeatureView& q
                      gather_all(own, grad, heads, for_grad, threads),
                      gather_all(own, call.lse, heads, for_lse, threads),
                      gather_all(own, call.inner, heads, for_inner, threads)};
-  return each_tile(
-      other, own, q.n, heads, threads,
-      [&](int64_t n, int head, int64_t first) { return key_task(call, from, n, head, first); });
+  return each_tile(other, own, q.n, heads, threads, [&](int64_t n, int head, int64_t first) {
+    return key_task(call, from, n, head, first);
+  });
 }
 
 }  // namespace VHARM_ISA

@@ -16,8 +16,11 @@ struct Tiling {
   int64_t h, w, rows, columns, down, across;
 
   VHARM_HD Tiling(int64_t height, int64_t width)
-      : h(height), w(width), rows(earlier(kTileRows, height)),
-        columns(earlier(kTileColumns, width)), down((height + rows - 1) / rows),
+      : h(height),
+        w(width),
+        rows(earlier(kTileRows, height)),
+        columns(earlier(kTileColumns, width)),
+        down((height + rows - 1) / rows),
         across((width + columns - 1) / columns) {}
 
   VHARM_HD int64_t count() const { return down * across; }
@@ -32,7 +35,8 @@ struct Tiling {
 struct Rim {
   Window y, x;
 
-  VHARM_HD Rim(Window window, int64_t h, int64_t w) : y(clipped(window, h)), x(clipped(window, w)) {}
+  VHARM_HD Rim(Window window, int64_t h, int64_t w)
+      : y(clipped(window, h)), x(clipped(window, w)) {}
 
   VHARM_HD int64_t columns() const { return x.high - x.low + 1; }
   VHARM_HD int64_t rows() const { return y.high - y.low + 1; }

@@ -77,11 +77,13 @@ VHARM_API Status nonlocal_attention(const FeatureView& q, const FeatureView& k,
                                     const FeatureView& out, float* lse, int threads);
 
 // The gradients start out zero.
-VHARM_API Status nonlocal_attention_backward(
-    const FeatureView& grad, const FeatureView& q, const FeatureView& k, const FeatureView& v,
-    const Positions& queries, const Positions& keys, const FeatureView& out, const float* lse,
-    int heads, float scale, float* inner, const FeatureView& grad_q, const FeatureView& grad_k,
-    const FeatureView& grad_v, int threads);
+VHARM_API Status nonlocal_attention_backward(const FeatureView& grad, const FeatureView& q,
+                                             const FeatureView& k, const FeatureView& v,
+                                             const Positions& queries, const Positions& keys,
+                                             const FeatureView& out, const float* lse, int heads,
+                                             float scale, float* inner, const FeatureView& grad_q,
+                                             const FeatureView& grad_k, const FeatureView& grad_v,
+                                             int threads);
 
 // out = feature * (1 + m (a - 1)), a = sigmoid(sum_c theta_c phi_c).
 VHARM_API Status similarity_gate(const FeatureView& theta, const FeatureView& phi,

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// Masked attention on an NVIDIA GPU: the launchers, with the arguments of those in
+// vharm/attention.hpp and a cudaStream_t of the current device in place of the threads.
+//
+// Every pointer is device memory. Launchers return as soon as the work is queued and can be
+// captured in a CUDA graph. Keys gather from the queries that see them, without atomics: results
+// are the same on every run. All feature maps of a call have one dtype.
+#pragma once
+
+#include "vharm/attention.hpp"
+
+namespace vharm::cuda {
+
+// Channels are cut into `heads` equal runs. out is like v, overwritten everywhere, zero where the
+// mask is not above zero; lse [n, heads, h, w] is contiguous.
+VHARM_API Status neighborhood_attention(const FeatureView& q, const FeatureView& k,
+                                        const FeatureView& v, const MaskView& mask,
+                                        const MaskView& key_mask, int64_t window, int heads,
+                                        float scale, const FeatureView& out, float* lse,
+                                        void* stream);
+
+// inner [n, heads, h, w] is scratch. Gradients that are not wanted have data == nullptr.
+VHARM_API Status neighborhood_attention_backward(
+    const FeatureView& grad, const FeatureView& q, const FeatureView& k, const FeatureView& v,
+    const MaskView& mask, const MaskView& key_mask, const float* lse, int64_t window, int heads,
+    float scale, float* inner, const FeatureView& grad_q, const FeatureView& grad_k,
+    const FeatureView& grad_v, void* stream);
+
+// Writes out and lse at the queries' positions only; they start out zero.
+VHARM_API Status nonlocal_attention(const FeatureView& q, const FeatureView& k,
+                                    const FeatureView& v, const Positions& queries,
+                                    const Positions& keys, int heads, float scale,
+                                    const FeatureView& out, float* lse, void* stream);
+
+// The gradients start out zero.
+VHARM_API Status nonlocal_attention_backward(const FeatureView& grad, const FeatureView& q,
+                                             const FeatureView& k, const FeatureView& v,
+                                             const Positions& queries, const Positions& keys,
+                                             const FeatureView& out, const float* lse, int heads,
+                                             float scale, float* inner, const FeatureView& grad_q,
+                                             const FeatureView& grad_k, const FeatureView& grad_v,
+                                             void* stream);
+
+// out = feature * (1 + m (a - 1)), a = sigmoid(sum_c theta_c phi_c).
+VHARM_API Status similarity_gate(const FeatureView& theta, const FeatureView& phi,
+                                 const FeatureView& feature, const MaskView& mask,
+                                 const FeatureView& out, void* stream);
+
+VHARM_API Status similarity_gate_backward(const FeatureView& grad, const FeatureView& theta,
+                                          const FeatureView& phi, const FeatureView& feature,
+                                          const MaskView& mask, const FeatureView& grad_theta,
+                                          const FeatureView& grad_phi,
+                                          const FeatureView& grad_feature,
+                                          const FeatureView& grad_mask, void* stream);
+
+}  // namespace vharm::cuda

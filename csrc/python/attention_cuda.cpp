@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// The functions of csrc/python/attention.cpp on the GPU: a stream instead of a number of threads.
+#include "vharm/attention_cuda.hpp"
+
+#include "python/attention_views.hpp"
+#include "vharm/filters_cuda.hpp"  // last_problem
+
+namespace vharm::python {
+namespace {
+
+template <class Run>
+void call(const char* function, const Run& run) {
+  Status status;
+  {
+    py::gil_scoped_release release;
+    status = run();
+  }
+  if (status == Status::launch_failed || status == Status::out_of_memory) {
+    throw std::runtime_error(std::string(function) + ": CUDA: " + cuda::last_problem());
+  }
+  check(status, function);
+}
+
+void neighborhood(const py::object& query, const py::object& key, const py::object& value,
+                  const py::object& mask, const py::object& key_mask, int64_t window, int heads,
+                  float scale, const py::object& out, uintptr_t lse, uintptr_t stream) {
+  const FeatureView q = feature_view(query), k = feature_view(key), v = feature_view(value);
+  const FeatureView to = feature_view(out);
+  const MaskView m = mask_view(mask), km = mask_view(key_mask);
+  call("neighborhood_attention", [&] {
+    return cuda::neighborhood_attention(q, k, v, m, km, window, heads, scale, to,
+                                        pointer<float>(lse), pointer<void>(stream));
+  });
+}
+
+void neighborhood_backward(const py::object& grad, const py::object& query, const py::object& key,
+                           const py::object& value, const py::object& mask,
+                           const py::object& key_mask, uintptr_t lse, int64_t window, int heads,
+                           float scale, uintptr_t inner, const py::object& grad_query,
+                           const py::object& grad_key, const py::object& grad_value,
+                           uintptr_t stream) {
+  const FeatureView g = feature_view(grad), q = feature_view(query), k = feature_view(key);
+  const FeatureView v = feature_view(value), gq = feature_view(grad_query);
+  const FeatureView gk = feature_view(grad_key), gv = feature_view(grad_value);
+  const MaskView m = mask_view(mask), km = mask_view(key_mask);
+  call("neighborhood_attention_backward", [&] {
+    return cuda::neighborhood_attention_backward(g, q, k, v, m, km, pointer<const float>(lse),
+                                                 window, heads, scale, pointer<float>(inner), gq,
+                                                 gk, gv, pointer<void>(stream));
+  });
+}
+
+void nonlocal(const py::object& query, const py::object& key, const py::object& value,
+              uintptr_t query_index, uintptr_t query_count, uintptr_t key_index,
+              uintptr_t key_count, int heads, float scale, const py::object& out, uintptr_t lse,
+              uintptr_t stream) {
+  const FeatureView q = feature_view(query), k = feature_view(key), v = feature_view(value);
+  const FeatureView to = feature_view(out);
+  const Positions own = positions(query_index, query_count, q);
+  const Positions other = positions(key_index, key_count, k);
+  call("nonlocal_attention", [&] {
+    return cuda::nonlocal_attention(q, k, v, own, other, heads, scale, to, pointer<float>(lse),
+                                    pointer<void>(stream));
+  });
+}
+
+void nonlocal_backward(const py::object& grad, const py::object& query, const py::object& key,
+                       const py::object& value, uintptr_t query_index, uintptr_t query_count,
+                       uintptr_t key_index, uintptr_t key_count, const py::object& out,
+                       uintptr_t lse, int heads, float scale, uintptr_t inner,
+                       const py::object& grad_query, const py::object& grad_key,
+                       const py::object& grad_value, uintptr_t stream) {
+  const FeatureView g = feature_view(grad), q = feature_view(query), k = feature_view(key);
+  const FeatureView v = feature_view(value), o = feature_view(out), gq = feature_view(grad_query);
+  const FeatureView gk = feature_view(grad_key), gv = feature_view(grad_value);
+  const Positions own = positions(query_index, query_count, q);
+  const Positions other = positions(key_index, key_count, k);
+  call("nonlocal_attention_backward", [&] {
+    return cuda::nonlocal_attention_backward(g, q, k, v, own, other, o, pointer<const float>(lse),
+                                             heads, scale, pointer<float>(inner), gq, gk, gv,
+                                             pointer<void>(stream));
+  });
+}
+
+void gate(const py::object& theta, const py::object& phi, const py::object& feature,
+          const py::object& mask, const py::object& out, uintptr_t stream) {
+  const FeatureView t = feature_view(theta), p = feature_view(phi), f = feature_view(feature);
+  const FeatureView to = feature_view(out);
+  const MaskView m = mask_view(mask);
+  call("similarity_gate",
+       [&] { return cuda::similarity_gate(t, p, f, m, to, pointer<void>(stream)); });
+}
+
+void gate_backward(const py::object& grad, const py::object& theta, const py::object& phi,
+                   const py::object& feature, const py::object& mask, const py::object& grad_theta,
+                   const py::object& grad_phi, const py::object& grad_feature,
+                   const py::object& grad_mask, uintptr_t stream) {
+  const FeatureView g = feature_view(grad), t = feature_view(theta), p = feature_view(phi);
+  const FeatureView f = feature_view(feature), gt = feature_view(grad_theta);
+  const FeatureView gp = feature_view(grad_phi), gf = feature_view(grad_feature);
+  const FeatureView gm = feature_view(grad_mask);
+  const MaskView m = mask_view(mask);
+  call("similarity_gate_backward", [&] {
+    return cuda::similarity_gate_backward(g, t, p, f, m, gt, gp, gf, gm, pointer<void>(stream));
+  });
+}
+
+}  // namespace
+
+void bind_attention_cuda(py::module_& module) {
+  module.def("neighborhood_attention", neighborhood);
+  module.def("neighborhood_attention_backward", neighborhood_backward);
+  module.def("nonlocal_attention", nonlocal);
+  module.def("nonlocal_attention_backward", nonlocal_backward);
+  module.def("similarity_gate", gate);
+  module.def("similarity_gate_backward", gate_backward);
+}
+
+}  // namespace vharm::python
