@@ -97,8 +97,11 @@ def try_flex(size: int, tensors: list[Tensor]) -> tuple[Callable[..., Tensor] | 
 
 def near(expected: Any, relative: float = 1e-4) -> Callable[[Any], None]:
     def check(found: Any) -> None:
-        pairs = [(found, expected)] if isinstance(found, Tensor) else zip(found, expected, strict=True)
-        for f, e in pairs:
+        if isinstance(expected, Tensor):
+            found, expected_ = (found,), (expected,)
+        else:
+            expected_ = expected
+        for f, e in zip(found, expected_, strict=True):
             assert (f - e).norm() < relative * e.norm()
 
     return check

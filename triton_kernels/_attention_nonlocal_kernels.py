@@ -47,7 +47,7 @@ def _store_tile(data, strides, n, first, position, width, keep, values, D: tl.co
 
 @triton.jit
 def _product(a, b):
-    """a times b transposed, in full float32."""
+    """The product of a and b transposed, in full float32."""
     return tl.dot(a, tl.trans(b), input_precision="ieee")
 
 

@@ -39,8 +39,9 @@ def neighborhood_attention(
             are zero and cost next to nothing. None means all.
         key_mask: `[N,1,H,W]`, same dtypes: only positions above 0 are attended to. None means all.
         window: side of the window in pixels, at least 1. Up to 15 the working set of a CPU thread
-            stays in its caches; larger windows are right, with scratch memory of
-            `8 * window**2` vectors a thread (of `4 * window**2` floats a block on the GPU).
+            stays in its caches, and up to 13 that of a CUDA block in shared memory; larger windows
+            are right, slower, and on the CPU take scratch memory that grows with the window (a
+            tile's rim, and `2 * window**2` vectors a thread).
         heads: the channels are cut into this many equal runs, each with a softmax of its own.
         scale: None is 1/sqrt(Cq/heads); the nonlocal blocks of SPEC section 3 pass 1.0.
 
