@@ -84,8 +84,8 @@ VHARM_HD Square square(const TensorView& v, int64_t plane, const Places& p) {
   return s;
 }
 
-static __device__ __forceinline__ void scatter(const TensorView& to, int64_t plane,
-                                               const Places& p, const Taps& t, float g) {
+static __device__ __forceinline__ void scatter(const TensorView& to, int64_t plane, const Places& p,
+                                               const Taps& t, float g) {
   const float lower = g * t.y.f, upper = g - lower;
   const float parts[4] = {upper - upper * t.x.f, upper * t.x.f, lower - lower * t.x.f,
                           lower * t.x.f};

@@ -109,9 +109,7 @@ __global__ void __launch_bounds__(kThreads)
 
 Frames frames_of(const TensorView& current, const TensorView& previous, const TensorView& flow,
                  const MaskView& mask, const MaskView& valid) {
-  const auto prepare = [](const MaskView& m) {
-    return Mask{m, 1.0f / (m.white - m.black), false};
-  };
+  const auto prepare = [](const MaskView& m) { return Mask{m, 1.0f / (m.white - m.black), false}; };
   return {current, previous, flow, prepare(mask), prepare(valid)};
 }
 
@@ -146,11 +144,15 @@ Status temporal_loss_backward(const float* scale, const TensorView& current,
   if (is_empty(current)) return Status::ok;
   const Status cleared = clear(grad_previous, stream);
   if (cleared != Status::ok) return cleared;
-  const LossBackwardCall call{frames_of(current, previous, flow, mask, valid), pixel_walk(flow),
-                              scale, grad_current, grad_previous, grad_flow};
+  const LossBackwardCall call{frames_of(current, previous, flow, mask, valid),
+                              pixel_walk(flow),
+                              scale,
+                              grad_current,
+                              grad_previous,
+                              grad_flow};
   return with_samples(current.dtype, [&](auto known) {
-    return launch(loss_backward_kernel<decltype(known)::value>, call,
-                  current.n * call.walk.blocks, stream);
+    return launch(loss_backward_kernel<decltype(known)::value>, call, current.n * call.walk.blocks,
+                  stream);
   });
 }
 

@@ -58,16 +58,15 @@ void temporal_loss(const py::object& current, const py::object& previous, const 
   const TensorView by = tensor_view(flow);
   const MaskView m = mask_view(mask), v = mask_view(valid);
   call("temporal_loss", [&] {
-    return cuda::temporal_loss(now, before, by, m, v, pointer<float>(loss),
-                               pointer<float>(weight), pointer<void>(stream));
+    return cuda::temporal_loss(now, before, by, m, v, pointer<float>(loss), pointer<float>(weight),
+                               pointer<void>(stream));
   });
 }
 
 void temporal_loss_backward(uintptr_t scale, const py::object& current, const py::object& previous,
-                            const py::object& flow, const py::object& mask,
-                            const py::object& valid, const py::object& grad_current,
-                            const py::object& grad_previous, const py::object& grad_flow,
-                            uintptr_t stream, bool deterministic) {
+                            const py::object& flow, const py::object& mask, const py::object& valid,
+                            const py::object& grad_current, const py::object& grad_previous,
+                            const py::object& grad_flow, uintptr_t stream, bool deterministic) {
   refuse(deterministic, grad_previous, "temporal_loss_backward: the gradient of previous");
   const TensorView now = tensor_view(current), before = tensor_view(previous);
   const TensorView by = tensor_view(flow), gc = tensor_view(grad_current);
@@ -83,9 +82,8 @@ void flow_consistency(const py::object& forward, const py::object& backward, flo
                       float beta, const py::object& out, uintptr_t stream, bool) {
   const TensorView there = tensor_view(forward), back = tensor_view(backward);
   const TensorView to = tensor_view(out);
-  call("flow_consistency", [&] {
-    return cuda::flow_consistency(there, back, alpha, beta, to, pointer<void>(stream));
-  });
+  call("flow_consistency",
+       [&] { return cuda::flow_consistency(there, back, alpha, beta, to, pointer<void>(stream)); });
 }
 
 }  // namespace

@@ -67,9 +67,7 @@ def by_grid_sample(image: Tensor, flow: Tensor, padding: str) -> Tensor:
     y, x = torch.meshgrid(
         torch.arange(h, dtype=flow.dtype), torch.arange(w, dtype=flow.dtype), indexing="ij"
     )
-    grid = torch.stack(
-        [(x + flow[:, 0]) * 2 / (w - 1) - 1, (y + flow[:, 1]) * 2 / (h - 1) - 1], -1
-    )
+    grid = torch.stack([(x + flow[:, 0]) * 2 / (w - 1) - 1, (y + flow[:, 1]) * 2 / (h - 1) - 1], -1)
     return F.grid_sample(image, grid, padding_mode=padding, align_corners=True)
 
 
@@ -501,9 +499,7 @@ def test_opcheck(sample):
         vharm.temporal_loss.default, (current, image, flow, mask, None, False, "cpp")
     )
     still = flow.detach()
-    torch.library.opcheck(
-        vharm.flow_consistency.default, (still, still, 0.01, 0.5, False, "cpp")
-    )
+    torch.library.opcheck(vharm.flow_consistency.default, (still, still, 0.01, 0.5, False, "cpp"))
 
 
 def test_compiles_without_graph_break():
@@ -511,9 +507,10 @@ def test_compiles_without_graph_break():
 
     def step(image: Tensor, flow: Tensor) -> Tensor:
         valid = flow_consistency(flow, -flow)
-        return flow_warp(image, flow).mean() + temporal_loss(
-            image, image * 0.9, flow, mask, valid=valid
-        ).sum()
+        return (
+            flow_warp(image, flow).mean()
+            + temporal_loss(image, image * 0.9, flow, mask, valid=valid).sum()
+        )
 
     found, expected = (image.clone().requires_grad_() for _ in range(2))
     torch.compile(step, fullgraph=True, backend="aot_eager")(found, flow).backward()

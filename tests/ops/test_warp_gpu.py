@@ -34,9 +34,7 @@ def run(backend: str, tensors: list[Tensor], padding: str, layout: str) -> list[
     image, weight, current, flow, mask = tensors
     leaves = [t.clone().requires_grad_() for t in (image, flow, current)]
     with ops.backend(backend):
-        out, valid = flow_warp(
-            *leaves[:2], padding=padding, return_valid=True, layout=layout
-        )
+        out, valid = flow_warp(*leaves[:2], padding=padding, return_valid=True, layout=layout)
         grads = torch.autograd.grad(out, leaves[:2], weight)
         loss = temporal_loss(leaves[2], leaves[0], leaves[1], mask, layout=layout)
         grads += torch.autograd.grad(loss.sum(), leaves)
