@@ -3,8 +3,8 @@
 
 Tensors are views `[N,C,H,W]` of any strides: images of any number of channels in float32, float16,
 bfloat16, uint8 or uint16, flows float32 with two channels (dx, dy) in pixels, masks with one (the
-same dtypes, or bool). Samples are bilinear; a NaN in a flow counts as minus infinity. Every function
-fills its last arguments and returns nothing; sizes must not be zero.
+same dtypes, or bool). Samples are bilinear; a NaN in a flow counts as minus infinity. Every
+function fills its last arguments and returns nothing; sizes must not be zero.
 
 Bytes moved per pixel with C channels of s bytes: `flow_warp` 2Cs + 8, `flow_warp_backward` 2Cs + 8
 read, 4C (atomic additions to four taps, in the cache where the flow is smooth) + 8 written;
@@ -25,13 +25,12 @@ from ._common import as_pointer, full_scale, on_device_of
 _PIXELS = 256
 
 
-def flow_warp(
-    image: Tensor, flow: Tensor, border: bool, out: Tensor, valid: Tensor | None
-) -> None:
+def flow_warp(image: Tensor, flow: Tensor, border: bool, out: Tensor, valid: Tensor | None) -> None:
     """`out(p) = image(p + flow(p))`.
 
     Args:
-        image, flow: as above.
+        image: any number of channels.
+        flow: (dx, dy) in pixels.
         border: taps outside are the nearest pixel inside; else 0.
         out: like the image in shape and dtype; integers are rounded half to even.
         valid: bool `[N,1,H,W]`, where the sample lies inside the frame, or None.

@@ -48,9 +48,9 @@ Status flow_warp_backward(const TensorView&, const TensorView&, const TensorView
                           const TensorView&, const TensorView&, int);
 Status temporal_loss(const TensorView&, const TensorView&, const TensorView&, const MaskView&,
                      const MaskView&, float*, float*, int);
-Status temporal_loss_backward(const float*, const TensorView&, const TensorView&,
-                              const TensorView&, const MaskView&, const MaskView&,
-                              const TensorView&, const TensorView&, const TensorView&, int);
+Status temporal_loss_backward(const float*, const TensorView&, const TensorView&, const TensorView&,
+                              const MaskView&, const MaskView&, const TensorView&,
+                              const TensorView&, const TensorView&, int);
 Status flow_consistency(const TensorView&, const TensorView&, float, float, const TensorView&, int);
 
 Status neighborhood_attention(const FeatureView&, const FeatureView&, const FeatureView&,

@@ -141,8 +141,8 @@ Status temporal_loss(const TensorView& current, const TensorView& previous, cons
     using T = typename Pointee<decltype(tag)>::type;
     const Spread places = spread_of(current);
     each_row(flow, threads, [&](int64_t n, int64_t y) {
-      sums[n * flow.h + y] = loss_row<T>(current, previous, flow, mask, valid, n, y,
-                                         run_length(current), places);
+      sums[n * flow.h + y] =
+          loss_row<T>(current, previous, flow, mask, valid, n, y, run_length(current), places);
     });
   });
   for (int64_t n = 0; n < current.n; ++n) {

@@ -50,7 +50,7 @@ VHARM_HD void with_samples(DType dtype, const Body& body) {
 constexpr int kMaxPlanes = 4;
 struct Group {
   int64_t first;
-  int count;           // channels
+  int count;            // channels
   int planes, samples;  // planes in the buffer, and samples of each that belong to a pixel
 };
 VHARM_HD int group_size(const TensorView& v) {
@@ -82,8 +82,8 @@ VHARM_HD void each_run(int64_t w, int length, const Body& body) {
 
 // A group's samples along a route.
 template <class T>
-VHARM_HD void sample_group(const Route& r, const Spread& places, const TensorView& image,
-                           int64_t n, const Group& g, float* out) {
+VHARM_HD void sample_group(const Route& r, const Spread& places, const TensorView& image, int64_t n,
+                           const Group& g, float* out) {
   const T* p = static_cast<const T*>(image.data) + n * image.sn + g.first * image.sc;
   if (interleaved(image)) {
     sample_pixels(r, places, p, image.sh, image.sw, g.count, out);
@@ -95,8 +95,8 @@ VHARM_HD void sample_group(const Route& r, const Spread& places, const TensorVie
 // The group's own samples of a run, as they are, padded with zeros to a whole vector.
 VHARM_HD void load_group(const TensorView& v, int64_t n, int64_t y, int64_t x, int count,
                          const Group& g, float* out) {
-  const char* p = at(static_cast<const void*>(v.data), v.dtype,
-                     row_of(v, n, y, x) + g.first * v.sc);
+  const char* p =
+      at(static_cast<const void*>(v.data), v.dtype, row_of(v, n, y, x) + g.first * v.sc);
   const int size = sample_size(v.dtype);
   if (!interleaved(v) || v.sw == g.count) {
     for (int k = 0; k < g.planes; ++k) {

@@ -50,8 +50,8 @@ struct Band {
   bool owns(int64_t y) const { return y >= begin && y < end; }
 };
 
-// Calls start(band), then body(band, y, own, reaches) for the rows that concern each band: with `scatters` those that reach it,
-// and with `gathers` its own.
+// Calls start(band), then body(band, y, own, reaches) for the rows that concern each band: with
+// `scatters` those that reach it, and with `gathers` its own.
 template <class Start, class Body>
 Status each_band(const TensorView& flow, bool border, bool scatters, bool gathers, int threads,
                  const Start& start, const Body& body) {
@@ -114,8 +114,8 @@ struct Sink {
   const Spread& places;
 
   void scatter(const Route& r, const Band& band, const Group& g, const float* grad) const {
-    auto* p = static_cast<float*>(grad_image.data) + band.n * grad_image.sn +
-              g.first * grad_image.sc;
+    auto* p =
+        static_cast<float*>(grad_image.data) + band.n * grad_image.sn + g.first * grad_image.sc;
     for (int k = 0; k < g.planes; ++k) {
       const Target to{p + k * grad_image.sc, grad_image.sh, grad_image.sw, band.begin, band.end};
       if (interleaved(image)) {
@@ -126,7 +126,8 @@ struct Sink {
     }
   }
   template <class T>
-  void slopes(const Route& r, int64_t n, const Group& g, const float* grad, float* gx, float* gy) const {
+  void slopes(const Route& r, int64_t n, const Group& g, const float* grad, float* gx,
+              float* gy) const {
     const T* p = static_cast<const T*>(image.data) + n * image.sn + g.first * image.sc;
     if (interleaved(image)) {
       slope_pixels(r, p, image.sh, image.sw, grad, g.count, gx, gy);
@@ -221,8 +222,8 @@ Status temporal_loss_backward(const float* scale, const TensorView& current,
                               const MaskView& mask, const MaskView& valid,
                               const TensorView& grad_current, const TensorView& grad_previous,
                               const TensorView& grad_flow, int threads) {
-  if (!alike(current, previous) || !fits(grad_current, current) ||
-      !fits(grad_previous, current) || too_large(current)) {
+  if (!alike(current, previous) || !fits(grad_current, current) || !fits(grad_previous, current) ||
+      too_large(current)) {
     return Status::unsupported;
   }
   const bool wants_current = grad_current.data != nullptr;
@@ -232,7 +233,8 @@ Status temporal_loss_backward(const float* scale, const TensorView& current,
   Status status = Status::ok;
   with_samples(current.dtype, [&](auto tag) {
     using T = typename Pointee<decltype(tag)>::type;
-    const auto run = [&](const Band& band, int64_t y, bool own, bool reaches, int64_t x, int count) {
+    const auto run = [&](const Band& band, int64_t y, bool own, bool reaches, int64_t x,
+                         int count) {
       Route r;
       alignas(64) float w[kSpan], gx[kSpan], gy[kSpan], g[kBuffer], before[kBuffer];
       bool some = masked(mask, band.n, y, x, count);

@@ -72,8 +72,7 @@ VHARM_HD vf lerp(vf a, vf b, vf f) { return vfma(f, b - a, a); }
 // (dx, dy) of n pixels, the last one repeated up to a whole vector.
 inline void load_flow(const TensorView& flow, int64_t n, int64_t y, int64_t x, int count, float* dx,
                       float* dy) {
-  const float* p =
-      static_cast<const float*>(flow.data) + n * flow.sn + y * flow.sh + x * flow.sw;
+  const float* p = static_cast<const float*>(flow.data) + n * flow.sn + y * flow.sh + x * flow.sw;
   if (flow.sw == 1) {
     memcpy(dx, p, size_t(count) * 4);
     memcpy(dy, p + flow.sc, size_t(count) * 4);

@@ -100,7 +100,7 @@ VHARM_HD __mmask16 columns(int64_t first, int64_t w) {
 
 // Three rows of 32 samples hold every tap; a row outside the frame is zero, or the nearest row.
 struct Window {
-  __m512i left, right;  // places of the taps in the window
+  __m512i left, right;     // places of the taps in the window
   __mmask16 m0[3], m1[3];  // what of its rows is read
   __mmask16 below;         // lanes whose first tap is in the second row
   int64_t at[3];           // its rows in the plane
@@ -162,8 +162,8 @@ VHARM_HD Corners<vf> gathered(const Route& r, int i, const float* plane, int64_t
   const auto ints = [](const int32_t* p) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   };
-  const vindex at{_mm256_add_epi32(
-      _mm256_mullo_epi32(ints(r.y + i), _mm256_set1_epi32(int(sh))), ints(r.x + i))};
+  const vindex at{_mm256_add_epi32(_mm256_mullo_epi32(ints(r.y + i), _mm256_set1_epi32(int(sh))),
+                                   ints(r.x + i))};
 #endif
   return {gather(plane, at), gather(plane + 1, at), gather(plane + sh, at),
           gather(plane + sh + 1, at)};
@@ -239,9 +239,9 @@ inline void sample_planes(const Route& r, const T* plane, int64_t sc, int64_t sh
 
 // ---- interleaved --------------------------------------------------------------------------------
 
-constexpr int kMaxGroup = 64;      // channels handled at a time
-constexpr int kPacked = 4096;      // samples of a run of interleaved pixels
-constexpr int kMaxSpread = 4;      // channels up to which a row counts as one long plane
+constexpr int kMaxGroup = 64;  // channels handled at a time
+constexpr int kPacked = 4096;  // samples of a run of interleaved pixels
+constexpr int kMaxSpread = 4;  // channels up to which a row counts as one long plane
 
 // Lane of the pixel that each sample of up to four vectors of interleaved samples belongs to.
 struct Spread {

@@ -57,8 +57,7 @@ struct Sums {
   }
   // Adds v, its lane 0 at `place` (0 to 16) of row k.
   VHARM_HD void add(int k, __m512 v, int place) {
-    const __m512i lane =
-        _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     // Lanes below 0 come out as 16 and more: the zero vector's.
     const __m512i to_low = _mm512_sub_epi32(lane, _mm512_set1_epi32(place));
     const __m512i to_high = _mm512_add_epi32(to_low, _mm512_set1_epi32(16));
@@ -79,8 +78,7 @@ struct Sums {
 
 // The lanes of a vector whose taps lie near each other; returns those that are left over.
 inline __mmask16 scatter_near(const Route& r, int i, vf g, __mmask16 lanes, const Target& to) {
-  const __m512i lane =
-      _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   const __m512i x = _mm512_sub_epi32(_mm512_loadu_si512(r.x + i), lane);
   const __m512i y = _mm512_loadu_si512(r.y + i);
   const vf lower = g * load(r.fy + i), upper = g - lower, fx = load(r.fx + i);
@@ -113,10 +111,10 @@ inline __mmask16 scatter_near(const Route& r, int i, vf g, __mmask16 lanes, cons
 inline void scatter_lanes(const Route& r, int i, const float* grad, const Target& to) {
   const int count = r.count - i < kWidth ? r.count - i : kWidth;
 #if defined(VHARM_ISA_avx512)
-  const bool in = !r.border || (all_between(vf(_mm512_cvtepi32_ps(_mm512_loadu_si512(r.x + i))),
-                                            0.0f, float(r.w - 2)) &&
-                                all_between(vf(_mm512_cvtepi32_ps(_mm512_loadu_si512(r.y + i))),
-                                            0.0f, float(r.h - 2)));
+  const bool in =
+      !r.border ||
+      (all_between(vf(_mm512_cvtepi32_ps(_mm512_loadu_si512(r.x + i))), 0.0f, float(r.w - 2)) &&
+       all_between(vf(_mm512_cvtepi32_ps(_mm512_loadu_si512(r.y + i))), 0.0f, float(r.h - 2)));
   if (r.motion[i / kWidth] == Motion::near && in) {
     const __m512i x = _mm512_loadu_si512(r.x + i);
     const __mmask16 reach = _mm512_cmpge_epi32_mask(x, _mm512_set1_epi32(-1)) &

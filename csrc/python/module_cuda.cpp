@@ -8,6 +8,7 @@ namespace vharm::python {
 
 void bind_filters_cuda(py::module_& module);
 void bind_attention_cuda(py::module_& module);
+void bind_warp_cuda(py::module_& module);
 
 namespace {
 
@@ -43,4 +44,5 @@ PYBIND11_MODULE(_cuda, module) {
   module.def("build_info", build_info);
   bind_filters_cuda(module);
   bind_attention_cuda(module);
+  bind_warp_cuda(module);
 }

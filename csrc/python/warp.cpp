@@ -17,34 +17,34 @@ void bind_warp(py::module_& module) {
     }
     check(status, "flow_warp");
   });
-  module.def("flow_warp_backward", [](const py::object& grad, const py::object& image,
-                                      const py::object& flow, bool border,
-                                      const py::object& grad_image, const py::object& grad_flow,
-                                      int threads) {
-    const TensorView g = tensor_view(grad), from = tensor_view(image), by = tensor_view(flow);
-    const TensorView gi = tensor_view(grad_image), gf = tensor_view(grad_flow);
-    Status status;
-    {
-      py::gil_scoped_release release;
-      status = flow_warp_backward(g, from, by, border, gi, gf, threads);
-    }
-    check(status, "flow_warp_backward");
-  });
-  module.def("temporal_loss", [](const py::object& current, const py::object& previous,
-                                 const py::object& flow, const py::object& mask,
-                                 const py::object& valid, uintptr_t loss, uintptr_t weight,
-                                 int threads) {
-    const TensorView now = tensor_view(current), before = tensor_view(previous);
-    const TensorView by = tensor_view(flow);
-    const MaskView m = mask_view(mask), v = mask_view(valid);
-    Status status;
-    {
-      py::gil_scoped_release release;
-      status = temporal_loss(now, before, by, m, v, pointer<float>(loss), pointer<float>(weight),
-                             threads);
-    }
-    check(status, "temporal_loss");
-  });
+  module.def(
+      "flow_warp_backward",
+      [](const py::object& grad, const py::object& image, const py::object& flow, bool border,
+         const py::object& grad_image, const py::object& grad_flow, int threads) {
+        const TensorView g = tensor_view(grad), from = tensor_view(image), by = tensor_view(flow);
+        const TensorView gi = tensor_view(grad_image), gf = tensor_view(grad_flow);
+        Status status;
+        {
+          py::gil_scoped_release release;
+          status = flow_warp_backward(g, from, by, border, gi, gf, threads);
+        }
+        check(status, "flow_warp_backward");
+      });
+  module.def("temporal_loss",
+             [](const py::object& current, const py::object& previous, const py::object& flow,
+                const py::object& mask, const py::object& valid, uintptr_t loss, uintptr_t weight,
+                int threads) {
+               const TensorView now = tensor_view(current), before = tensor_view(previous);
+               const TensorView by = tensor_view(flow);
+               const MaskView m = mask_view(mask), v = mask_view(valid);
+               Status status;
+               {
+                 py::gil_scoped_release release;
+                 status = temporal_loss(now, before, by, m, v, pointer<float>(loss),
+                                        pointer<float>(weight), threads);
+               }
+               check(status, "temporal_loss");
+             });
   module.def("temporal_loss_backward",
              [](uintptr_t scale, const py::object& current, const py::object& previous,
                 const py::object& flow, const py::object& mask, const py::object& valid,
@@ -57,8 +57,8 @@ void bind_warp(py::module_& module) {
                Status status;
                {
                  py::gil_scoped_release release;
-                 status = temporal_loss_backward(pointer<const float>(scale), now, before, by, m,
-                                                 v, gc, gp, gf, threads);
+                 status = temporal_loss_backward(pointer<const float>(scale), now, before, by, m, v,
+                                                 gc, gp, gf, threads);
                }
                check(status, "temporal_loss_backward");
              });

@@ -183,8 +183,8 @@ Status temporal_loss_backward(const float* scale, const TensorView& current,
                               const MaskView& mask, const MaskView& valid,
                               const TensorView& grad_current, const TensorView& grad_previous,
                               const TensorView& grad_flow, int threads) {
-  return kernels().temporal_loss_backward(scale, current, previous, flow, mask, valid,
-                                          grad_current, grad_previous, grad_flow, threads);
+  return kernels().temporal_loss_backward(scale, current, previous, flow, mask, valid, grad_current,
+                                          grad_previous, grad_flow, threads);
 }
 
 Status flow_consistency(const TensorView& forward, const TensorView& backward, float alpha,

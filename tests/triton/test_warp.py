@@ -101,9 +101,7 @@ def test_loss(layout: str, with_valid: bool, device: torch.device) -> None:
 
     def run() -> tuple[Tensor, ...]:
         leaves = [t.clone().requires_grad_() for t in frames]
-        loss = ops.temporal_loss(
-            *leaves, mask, valid=seen if with_valid else None, layout=layout
-        )
+        loss = ops.temporal_loss(*leaves, mask, valid=seen if with_valid else None, layout=layout)
         factors = torch.tensor([1.0, 2.0, 3.0], device=device)
         return (loss.detach(), *torch.autograd.grad((loss * factors).sum(), leaves))
 

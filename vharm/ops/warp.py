@@ -78,7 +78,8 @@ def temporal_loss(
     whose w is 0 everywhere has the loss 0. What lies where w is 0 is not read, NaN included.
 
     Args:
-        current, previous: `[N,C,H,W]` (or `[N,H,W,C]`), float, of one dtype.
+        current: `[N,C,H,W]` (or `[N,H,W,C]`), float.
+        previous: the frame before it, of the same shape and dtype.
         flow: `[N,2,H,W]` (or `[N,H,W,2]`) float, from the current frame to the previous one.
         mask: `[N,1,H,W]` (or `[N,H,W,1]`), bool, uint8/uint16 full scale, or float in [0,1].
         valid: like `mask`: 0 where pixels are occluded (`flow_consistency` gives one).
