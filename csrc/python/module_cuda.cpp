@@ -7,6 +7,7 @@
 namespace vharm::python {
 
 void bind_filters_cuda(py::module_& module);
+void bind_tokens_cuda(py::module_& module);
 
 namespace {
 
@@ -41,4 +42,5 @@ PYBIND11_MODULE(_cuda, module) {
   });
   module.def("build_info", build_info);
   bind_filters_cuda(module);
+  bind_tokens_cuda(module);
 }
