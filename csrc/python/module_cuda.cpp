@@ -9,6 +9,7 @@ namespace vharm::python {
 void bind_filters_cuda(py::module_& module);
 void bind_attention_cuda(py::module_& module);
 void bind_warp_cuda(py::module_& module);
+void bind_tokens_cuda(py::module_& module);
 
 namespace {
 
@@ -45,4 +46,5 @@ PYBIND11_MODULE(_cuda, module) {
   bind_filters_cuda(module);
   bind_attention_cuda(module);
   bind_warp_cuda(module);
+  bind_tokens_cuda(module);
 }
