@@ -23,8 +23,8 @@ Status filter_chain_loss_backward(const float*, const ImageView&, const MaskView
 Status filter_chain_yuv(const PlaneView*, const MaskView&, const FilterChain&, const YuvFormat&,
                         const PlaneView*, int);
 
-Status apply_lut(const ImageView&, const MaskView&, const LutView&, Interpolation,
-                 const ImageView&, int);
+Status apply_lut(const ImageView&, const MaskView&, const LutView&, Interpolation, const ImageView&,
+                 int);
 Status apply_lut_yuv(const PlaneView*, const MaskView&, const LutView&, Interpolation,
                      const YuvFormat&, const PlaneView*, int);
 Status apply_lut_backward(const ImageView&, const ImageView&, const MaskView&, const LutView&,
