@@ -10,9 +10,7 @@ from ._common import decode
 
 
 @triton.jit
-def gram_kernel(
-    tokens, cu_seqlens, out, channels, BLOCK_C: tl.constexpr, BLOCK_K: tl.constexpr
-):
+def gram_kernel(tokens, cu_seqlens, out, channels, BLOCK_C: tl.constexpr, BLOCK_K: tl.constexpr):
     """One block of F^T F of one sequence."""
     s = tl.program_id(0).to(tl.int64)
     i = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)

@@ -90,7 +90,7 @@ def mask_gradient(
 
 def _grid(image: Tensor, patch: int, nhwc: bool) -> tuple[int, int, int]:
     """Patches per frame, patches per row of patches, channels."""
-    n, a, b, c = image.shape
+    _n, a, b, c = image.shape
     channels, height, width = (c, a, b) if nhwc else (a, b, c)
     return (height // patch) * (width // patch), width // patch, channels
 

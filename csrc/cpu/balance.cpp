@@ -109,8 +109,7 @@ Status patch_balance(const ImageView& image, double factor, float* out, int thre
   if (partials == nullptr) return Status::out_of_memory;
   parallel_for(tasks, threads, [&](int64_t task) {
     const int64_t first = task % blocks * kBlockRows;
-    partials[task] =
-        block_sum(image, task / blocks, first, smaller(first + kBlockRows, image.h));
+    partials[task] = block_sum(image, task / blocks, first, smaller(first + kBlockRows, image.h));
   });
   for (int64_t n = 0; n < image.n; ++n) {
     double total = 0;

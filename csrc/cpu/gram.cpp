@@ -101,8 +101,8 @@ Status gram(const float* tokens, const int32_t* cu_seqlens, int64_t sequences, i
     const int64_t s = task / blocks, i = task % blocks * kTaskRows;
     const float* f = tokens + cu_seqlens[s] * c;
     // On and above the diagonal; the rest is the mirror image.
-    const Product p{f + i, 1, c, f, c, cu_seqlens[s + 1] - cu_seqlens[s],
-                    out + (s * c + i) * c, c, false};
+    const Product p{f + i, 1,    c, f, c, cu_seqlens[s + 1] - cu_seqlens[s], out + (s * c + i) * c,
+                    c,     false};
     whole(p, smaller(kTaskRows, c - i), i, c);
   });
   parallel_for(sequences * blocks, threads, [&](int64_t task) {
@@ -127,8 +127,8 @@ Status gram_backward(const float* square, const float* tokens, const int32_t* cu
     while (row < end) {
       while (cu_seqlens[s + 1] <= row) ++s;
       const int64_t next = smaller(end, cu_seqlens[s + 1]);
-      const Product p{tokens + row * c, c, 1, square + s * c * c, c, c, grad_tokens + row * c, c,
-                      false};
+      const Product p{tokens + row * c,      c, 1,    square + s * c * c, c, c,
+                      grad_tokens + row * c, c, false};
       whole(p, next - row, 0, c);
       row = next;
     }

@@ -174,9 +174,8 @@ Status pack_patches(const PatchImage& image, const int64_t* index, int64_t count
 }
 
 Status patch_mask_gradient(const PatchImage& grad, const TokenView& tokens, const int64_t* index,
-                           int64_t count, const PatchImage& image,
-                           const MaskView& mask, int patch, const PatchImage& grad_mask,
-                           int threads) {
+                           int64_t count, const PatchImage& image, const MaskView& mask, int patch,
+                           const PatchImage& grad_mask, int threads) {
   const int64_t token_rows = count * patch, c = grad.c;
   const int64_t chunk = 64;
   parallel_for((token_rows + chunk - 1) / chunk, threads, [&](int64_t task) {

@@ -24,8 +24,8 @@ VHARM_HD bool streams(const void* data, int64_t bytes, int64_t run) {
   return bytes >= kStreamBytes && reinterpret_cast<uintptr_t>(data) % 64 == 0 && run % 64 == 0;
 }
 
-// How many pieces of `bytes` bytes of output make a task: up to 2 MiB where that leaves enough tasks
-// for the threads. Two threads that first touch one large page of fresh memory both clear it.
+// How many pieces of `bytes` bytes of output make a task: up to 2 MiB where that leaves enough
+// tasks for the threads. Two threads that first touch one large page of fresh memory both clear it.
 VHARM_HD int64_t pieces_per_task(int64_t pieces, int64_t bytes, int threads) {
   const int64_t large = (int64_t(2) << 20) / (bytes > 0 ? bytes : 1);
   const int64_t fair = pieces / (4 * int64_t(threads));

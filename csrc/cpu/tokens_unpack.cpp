@@ -31,9 +31,8 @@ void keep_run(const Unpacking& u, int64_t n, int64_t y, int64_t x, int pixels) {
   const bool same = blank || u.image_is == u.out_is;
   if (u.out_is == Arrangement::strided || !same) {
     const uint32_t zero = 0;
-    move_strided<kSize>(blank ? reinterpret_cast<const char*>(&zero) : from,
-                        blank ? 0 : u.image.sw, blank ? 0 : u.image.sc, to, u.out.sw, u.out.sc,
-                        pixels, u.out.c);
+    move_strided<kSize>(blank ? reinterpret_cast<const char*>(&zero) : from, blank ? 0 : u.image.sw,
+                        blank ? 0 : u.image.sc, to, u.out.sw, u.out.sc, pixels, u.out.c);
     return;
   }
   const bool packed = u.out_is == Arrangement::packed;
@@ -168,8 +167,7 @@ void unpack_row(const Unpacking& u, const int64_t* slots, int64_t n, int64_t top
       }
       int64_t next = column + 1;
       while (next < columns && slots[next] < 0 && (next - column) * u.patch < (1 << 20)) ++next;
-      keep_run<kSize>(u, n, top + r, column * u.patch,
-                      static_cast<int>((next - column) * u.patch));
+      keep_run<kSize>(u, n, top + r, column * u.patch, static_cast<int>((next - column) * u.patch));
       column = next;
     }
   }
@@ -181,8 +179,9 @@ void unpack_row(const Unpacking& u, const int64_t* slots, int64_t n, int64_t top
 Status unpack_patches(const TokenView& tokens, const int64_t* slots, const PatchImage& image,
                       const MaskView& mask, int patch, const PatchImage& out, int threads) {
   if (mask.data != nullptr && image.data == nullptr) return Status::unsupported;
-  Unpacking u{tokens, image, out, mask, patch, false, false, Arrangement::strided,
-              arrangement_of(out), 0, 0};
+  Unpacking u{
+      tokens, image, out, mask, patch, false, false, Arrangement::strided, arrangement_of(out),
+      0,      0};
   if (image.data != nullptr) u.image_is = arrangement_of(image);
   u.move = tokens.dtype == out.dtype;
   u.row_samples = patch * out.c;

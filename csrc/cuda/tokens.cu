@@ -58,8 +58,8 @@ __global__ void __launch_bounds__(kThreads)
   const PatchPlace place(call.image, call.patch, blockIdx.x);
   int found = 0;
   for (int i = threadIdx.x; i < call.patch * call.patch; i += kThreads) {
-    const int64_t at = offset_of(call.image, place.n, place.y + i / call.patch,
-                                 place.x + i % call.patch);
+    const int64_t at =
+        offset_of(call.image, place.n, place.y + i / call.patch, place.x + i % call.patch);
     found |= load_value(call.image.data, call.image.dtype, at).v > 0.0f;
   }
   found = __syncthreads_or(found);

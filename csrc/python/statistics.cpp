@@ -51,8 +51,8 @@ void bind_statistics(py::module_& module) {
     {
       py::gil_scoped_release release;
       status = gram_backward(pointer<const float>(square), pointer<const float>(tokens),
-                             pointer<const int32_t>(cu_seqlens), sequences, c,
-                             pointer<float>(grad), threads);
+                             pointer<const int32_t>(cu_seqlens), sequences, c, pointer<float>(grad),
+                             threads);
     }
     check(status, "gram_backward");
   });

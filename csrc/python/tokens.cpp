@@ -16,19 +16,19 @@ void bind_tokens(py::module_& module) {
                }
                check(status, "foreground_patches");
              });
-  module.def("pack_patches", [](const py::tuple& image, uintptr_t index, int64_t count,
-                                const py::object& mask, int patch, const py::tuple& tokens,
-                                int threads) {
-    const PatchImage from = patch_image(image);
-    const MaskView m = mask_view(mask);
-    const TokenView to = token_view(tokens);
-    Status status;
-    {
-      py::gil_scoped_release release;
-      status = pack_patches(from, pointer<const int64_t>(index), count, m, patch, to, threads);
-    }
-    check(status, "pack_patches");
-  });
+  module.def(
+      "pack_patches", [](const py::tuple& image, uintptr_t index, int64_t count,
+                         const py::object& mask, int patch, const py::tuple& tokens, int threads) {
+        const PatchImage from = patch_image(image);
+        const MaskView m = mask_view(mask);
+        const TokenView to = token_view(tokens);
+        Status status;
+        {
+          py::gil_scoped_release release;
+          status = pack_patches(from, pointer<const int64_t>(index), count, m, patch, to, threads);
+        }
+        check(status, "pack_patches");
+      });
   module.def("unpack_patches", [](const py::object& tokens, uintptr_t slots,
                                   const py::object& image, const py::object& mask, int patch,
                                   const py::tuple& out, int threads) {
@@ -42,22 +42,22 @@ void bind_tokens(py::module_& module) {
     }
     check(status, "unpack_patches");
   });
-  module.def("patch_mask_gradient",
-             [](const py::tuple& grad, const py::tuple& tokens, uintptr_t index, int64_t count,
-                const py::tuple& image, const py::object& mask, int patch,
-                const py::tuple& grad_mask, int threads) {
-               const PatchImage g = patch_image(grad), v = patch_image(image);
-               const PatchImage to = patch_image(grad_mask);
-               const TokenView t = token_view(tokens);
-               const MaskView m = mask_view(mask);
-               Status status;
-               {
-                 py::gil_scoped_release release;
-                 status = patch_mask_gradient(g, t, pointer<const int64_t>(index), count, v, m,
-                                              patch, to, threads);
-               }
-               check(status, "patch_mask_gradient");
-             });
+  module.def("patch_mask_gradient", [](const py::tuple& grad, const py::tuple& tokens,
+                                       uintptr_t index, int64_t count, const py::tuple& image,
+                                       const py::object& mask, int patch,
+                                       const py::tuple& grad_mask, int threads) {
+    const PatchImage g = patch_image(grad), v = patch_image(image);
+    const PatchImage to = patch_image(grad_mask);
+    const TokenView t = token_view(tokens);
+    const MaskView m = mask_view(mask);
+    Status status;
+    {
+      py::gil_scoped_release release;
+      status =
+          patch_mask_gradient(g, t, pointer<const int64_t>(index), count, v, m, patch, to, threads);
+    }
+    check(status, "patch_mask_gradient");
+  });
 }
 
 }  // namespace vharm::python

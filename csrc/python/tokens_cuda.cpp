@@ -21,42 +21,44 @@ void check_cuda(Status status, const char* function) {
 }  // namespace
 
 void bind_tokens_cuda(py::module_& module) {
-  module.def("foreground_patches",
-             [](const py::tuple& mask, int patch, uintptr_t out, uintptr_t stream) {
-               const PatchImage from = patch_image(mask);
+  module.def("foreground_patches", [](const py::tuple& mask, int patch, uintptr_t out,
+                                      uintptr_t stream) {
+    const PatchImage from = patch_image(mask);
+    Status status;
+    {
+      py::gil_scoped_release release;
+      status = cuda::foreground_patches(from, patch, pointer<uint8_t>(out), pointer<void>(stream));
+    }
+    check_cuda(status, "foreground_patches");
+  });
+  module.def("pack_patches",
+             [](const py::tuple& image, uintptr_t index, int64_t count, const py::object& mask,
+                int patch, const py::tuple& tokens, uintptr_t stream) {
+               const PatchImage from = patch_image(image);
+               const MaskView m = mask_view(mask);
+               const TokenView to = token_view(tokens);
                Status status;
                {
                  py::gil_scoped_release release;
-                 status = cuda::foreground_patches(from, patch, pointer<uint8_t>(out), pointer<void>(stream));
+                 status = cuda::pack_patches(from, pointer<const int64_t>(index), count, m, patch,
+                                             to, pointer<void>(stream));
                }
-               check_cuda(status, "foreground_patches");
+               check_cuda(status, "pack_patches");
              });
-  module.def("pack_patches", [](const py::tuple& image, uintptr_t index, int64_t count,
-                                const py::object& mask, int patch, const py::tuple& tokens,
-                                uintptr_t stream) {
-    const PatchImage from = patch_image(image);
-    const MaskView m = mask_view(mask);
-    const TokenView to = token_view(tokens);
-    Status status;
-    {
-      py::gil_scoped_release release;
-      status = cuda::pack_patches(from, pointer<const int64_t>(index), count, m, patch, to, pointer<void>(stream));
-    }
-    check_cuda(status, "pack_patches");
-  });
-  module.def("unpack_patches", [](const py::object& tokens, uintptr_t slots,
-                                  const py::object& image, const py::object& mask, int patch,
-                                  const py::tuple& out, uintptr_t stream) {
-    const TokenView from = token_view(tokens);
-    const PatchImage under = patch_image(image), to = patch_image(out);
-    const MaskView m = mask_view(mask);
-    Status status;
-    {
-      py::gil_scoped_release release;
-      status = cuda::unpack_patches(from, pointer<const int64_t>(slots), under, m, patch, to, pointer<void>(stream));
-    }
-    check_cuda(status, "unpack_patches");
-  });
+  module.def("unpack_patches",
+             [](const py::object& tokens, uintptr_t slots, const py::object& image,
+                const py::object& mask, int patch, const py::tuple& out, uintptr_t stream) {
+               const TokenView from = token_view(tokens);
+               const PatchImage under = patch_image(image), to = patch_image(out);
+               const MaskView m = mask_view(mask);
+               Status status;
+               {
+                 py::gil_scoped_release release;
+                 status = cuda::unpack_patches(from, pointer<const int64_t>(slots), under, m, patch,
+                                               to, pointer<void>(stream));
+               }
+               check_cuda(status, "unpack_patches");
+             });
   module.def("patch_mask_gradient",
              [](const py::tuple& grad, const py::tuple& tokens, uintptr_t index, int64_t count,
                 const py::tuple& image, const py::object& mask, int patch,
@@ -68,8 +70,8 @@ void bind_tokens_cuda(py::module_& module) {
                Status status;
                {
                  py::gil_scoped_release release;
-                 status = cuda::patch_mask_gradient(g, t, pointer<const int64_t>(index), count, v, m,
-                                              patch, to, pointer<void>(stream));
+                 status = cuda::patch_mask_gradient(g, t, pointer<const int64_t>(index), count, v,
+                                                    m, patch, to, pointer<void>(stream));
                }
                check_cuda(status, "patch_mask_gradient");
              });

@@ -258,9 +258,8 @@ Status unpack_patches(const TokenView& tokens, const int64_t* slots, const Patch
 }
 
 Status patch_mask_gradient(const PatchImage& grad, const TokenView& tokens, const int64_t* index,
-                           int64_t count, const PatchImage& image,
-                           const MaskView& mask, int patch, const PatchImage& grad_mask,
-                           int threads) {
+                           int64_t count, const PatchImage& image, const MaskView& mask, int patch,
+                           const PatchImage& grad_mask, int threads) {
   return kernels().patch_mask_gradient(grad, tokens, index, count, image, mask, patch, grad_mask,
                                        threads);
 }

@@ -133,6 +133,7 @@ def test_explain_gives_a_choice_and_reasons_for_every_op():
     assert {"filter_chain", "apply_lut", "masked_moments", "filter_chain_yuv"} <= set(rows)
     for row in rows.values():
         assert row.backend == row.able[0]
+
         assert row.backend in ("cpp", "reference", "sdpa")
         assert all(reason for reason in row.reasons.values())
     assert "cuda" in rows["filter_chain"].reasons

@@ -234,7 +234,7 @@ def test_half_tokens_of_float_frames(backend, dtype, device):
     image = samples((1, 3, 16, 32), torch.float32).to(device).requires_grad_()
     keep = torch.tensor([[False, True]], device=device)
     with ops.backend(backend):
-        tokens, index, _ = pack_patches(image, keep, dtype=dtype)
+        tokens, _index, _ = pack_patches(image, keep, dtype=dtype)
         assert tokens.dtype == dtype
         (grad,) = torch.autograd.grad(tokens.float().sum(), image)
     assert grad.dtype == torch.float32

@@ -22,9 +22,7 @@ def sample(lengths: list[int], device: torch.device) -> tuple[list[Tensor], Tens
 
 def loop(query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, scale: float) -> Tensor:
     parts = [
-        torch.einsum(
-            "hqk,khd->qhd", (torch.einsum("qhd,khd->hqk", q, k) * scale).softmax(-1), v
-        )
+        torch.einsum("hqk,khd->qhd", (torch.einsum("qhd,khd->hqk", q, k) * scale).softmax(-1), v)
         for q, k, v in zip(
             *(t.tensor_split(bounds[1:-1].cpu()) for t in (query, key, value)), strict=True
         )

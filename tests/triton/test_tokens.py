@@ -50,9 +50,7 @@ def both(function: Callable[[], Any]) -> list[Any]:
 @pytest.mark.parametrize("patch", [4, 5])
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_pack_and_unpack(
-    patch: int, layout: str, dtype: torch.dtype, device: torch.device
-) -> None:
+def test_pack_and_unpack(patch: int, layout: str, dtype: torch.dtype, device: torch.device) -> None:
     image, under = (picture((2, 3, 2 * patch, 3 * patch), dtype, seed) for seed in (1, 2))
     mask = soft((2, 1, 2 * patch, 3 * patch))
     if layout == "NHWC":

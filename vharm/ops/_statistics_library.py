@@ -135,9 +135,7 @@ def _gram_fake(tokens: Tensor, cu_seqlens: Tensor, backend: str) -> Tensor:
     return tokens.new_empty((cu_seqlens.shape[0] - 1, c, c), dtype=torch.float32)
 
 
-def _gram_backward_run(
-    grad: Tensor, tokens: Tensor, cu_seqlens: Tensor, backend: str
-) -> Tensor:
+def _gram_backward_run(grad: Tensor, tokens: Tensor, cu_seqlens: Tensor, backend: str) -> Tensor:
     found = _gram_backward_fake(grad, tokens, cu_seqlens, backend)
     if found.numel():
         square = (grad + grad.transpose(1, 2)).contiguous()
@@ -145,9 +143,7 @@ def _gram_backward_run(
     return found
 
 
-def _gram_backward_fake(
-    grad: Tensor, tokens: Tensor, cu_seqlens: Tensor, backend: str
-) -> Tensor:
+def _gram_backward_fake(grad: Tensor, tokens: Tensor, cu_seqlens: Tensor, backend: str) -> Tensor:
     return torch.empty_like(tokens, memory_format=torch.contiguous_format)
 
 

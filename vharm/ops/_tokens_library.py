@@ -57,8 +57,7 @@ def _slots(index: Tensor, patches: int) -> Tensor:
 def _slots_cpu(index: np.ndarray, patches: int) -> np.ndarray:
     if index.size and (index.min() < 0 or index.max() >= patches):
         raise IndexError(
-            f"unpack_patches: index must lie in [0, {patches}); "
-            f"got {index.min()} to {index.max()}"
+            f"unpack_patches: index must lie in [0, {patches}); got {index.min()} to {index.max()}"
         )
     slots = np.full(patches, -1)
     slots[index] = np.arange(index.size)
@@ -181,9 +180,7 @@ def _pack_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _pack_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     (index,) = ctx.saved_tensors
-    found = _pack_backward_op(
-        grad, index, ctx.size, ctx.patch, ctx.nhwc, ctx.dtype, ctx.backend
-    )
+    found = _pack_backward_op(grad, index, ctx.size, ctx.patch, ctx.nhwc, ctx.dtype, ctx.backend)
     return found, None, None, None, None, None
 
 

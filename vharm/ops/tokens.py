@@ -155,7 +155,8 @@ def pack_tokens(
     Args:
         tokens: `[N,P,C]`, any dtype `pack_patches` takes.
         keep: bool `[N,P]`.
-        frames_per_clip, count: as for `pack_patches`.
+        frames_per_clip: as for `pack_patches`.
+        count: as for `pack_patches`.
 
     Returns:
         `packed` `[K,C]`, `index` `[K]` int64 (n * P + p), `cu_seqlens` `[N/T + 1]` int32.
@@ -254,13 +255,9 @@ def _unpack(
         _tokens_library.unpack_patches_(tokens, index, image, mask, patch, nhwc, chosen)
         return out
     if out is not None:
-        _tokens_library.unpack_patches_out(
-            tokens, index, image, mask, patch, nhwc, out, chosen
-        )
+        _tokens_library.unpack_patches_out(tokens, index, image, mask, patch, nhwc, out, chosen)
         return out
-    return _tokens_library.unpack_patches(
-        tokens, index, image, mask, patch, nhwc, chosen
-    )
+    return _tokens_library.unpack_patches(tokens, index, image, mask, patch, nhwc, chosen)
 
 
 def _rows(op: str, out: Tensor, index: Tensor) -> Tensor:

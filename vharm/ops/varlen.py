@@ -8,6 +8,7 @@ good as it gets. For L tokens in a sequence the work is 4 L^2 heads D per sequen
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import math
 from collections import defaultdict
 from typing import Any
@@ -60,8 +61,10 @@ def varlen_attention(
     """Softmax attention in which each token sees the tokens of its own sequence.
 
     Args:
-        query, key, value: `[K, heads, D]` each, one float dtype; the sequences of `pack_patches` or
-            `pack_tokens` behind one another.
+        query: `[K, heads, D]`, float; the sequences of `pack_patches` or `pack_tokens` behind one
+            another.
+        key: like `query`.
+        value: like `query`.
         cu_seqlens: int32 or int64 `[S+1]`, from 0 to K, never falling; sequences may be empty.
         max_seqlen: length of the longest sequence, or more. Used on a GPU, where None means that
             the call waits for the device to learn it.
@@ -130,13 +133,11 @@ def _by_nested(
     return out.transpose(1, 2).values()
 
 
-def _by_sdpa(
-    query: Tensor, key: Tensor, value: Tensor, cu_seqlens: Tensor, scale: float
-) -> Tensor:
+def _by_sdpa(query: Tensor, key: Tensor, value: Tensor, cu_seqlens: Tensor, scale: float) -> Tensor:
     """Sequences of one length are a batch."""
     bounds = cu_seqlens.tolist()
     groups: dict[int, list[int]] = defaultdict(list)
-    for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for begin, end in itertools.pairwise(bounds):
         if end > begin:
             groups[end - begin].append(begin)
     if not groups:
@@ -174,10 +175,8 @@ def _sdpa_backward_run(
     wide = torch.promote_types(query.dtype, torch.float32)
     grads = tuple(t.new_empty(t.shape) for t in (query, key, value))
     bounds = cu_seqlens.tolist()
-    for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
-        q, k, v, g = (
-            t[begin:end].transpose(0, 1).to(wide) for t in (query, key, value, grad)
-        )
+    for begin, end in itertools.pairwise(bounds):
+        q, k, v, g = (t[begin:end].transpose(0, 1).to(wide) for t in (query, key, value, grad))
         weights = (scale * q @ k.transpose(1, 2)).softmax(-1)
         slopes = g @ v.transpose(1, 2)
         slopes = scale * weights * (slopes - (slopes * weights).sum(-1, keepdim=True))

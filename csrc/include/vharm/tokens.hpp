@@ -20,9 +20,9 @@ namespace vharm {
 // A batch of images with any number of channels in any layout.
 struct PatchImage {
   void* data;
-  DType dtype;                // u8 and u16 are full scale, floats are in [0, 1]
-  int64_t n, c, h, w;         // h and w are multiples of the patch
-  int64_t sn, sc, sh, sw;     // strides in samples
+  DType dtype;             // u8 and u16 are full scale, floats are in [0, 1]
+  int64_t n, c, h, w;      // h and w are multiples of the patch
+  int64_t sn, sc, sh, sw;  // strides in samples
 };
 
 struct TokenView {

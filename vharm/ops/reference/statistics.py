@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -32,7 +34,7 @@ def masked_moments(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]
 def gram(tokens: Tensor, cu_seqlens: Tensor) -> Tensor:
     """`[S,C,C]`: F^T F of the rows `[cu_seqlens[s], cu_seqlens[s + 1])` of `[K,C]`."""
     bounds = cu_seqlens.tolist()
-    parts = [tokens[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    parts = [tokens[a:b] for a, b in itertools.pairwise(bounds)]
     c = tokens.shape[1]
     return torch.stack([f.T @ f for f in parts]) if parts else tokens.new_zeros(0, c, c)
 

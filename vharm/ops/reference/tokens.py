@@ -20,7 +20,7 @@ def foreground_patches(mask: Tensor, patch: int) -> Tensor:
 
 
 def patch_index(keep: Tensor, frames_per_clip: int) -> tuple[Tensor, Tensor]:
-    """bool `[N,P]` to the numbers of the kept patches and the clips' bounds among them."""
+    """Bool `[N,P]` to the numbers of the kept patches and the clips' bounds among them."""
     index = keep.flatten().nonzero()[:, 0]
     counts = keep.reshape(keep.shape[0] // frames_per_clip, -1).sum(1)
     return index, bounds(counts)
