@@ -111,8 +111,15 @@ def gradients(run: Callable[[], Tensor], leaves: list[Tensor], grad: Tensor) -> 
     return torch.autograd.grad(run(), leaves, grad)
 
 
-def pair_of_tables(size: int, percent: int, rounds: int, slow: int, device: torch.device,
-                   peers: dict[str, Callable[..., Tensor]], **notes: Any) -> list[Table]:
+def pair_of_tables(
+    size: int,
+    percent: int,
+    rounds: int,
+    slow: int,
+    device: torch.device,
+    peers: dict[str, Callable[..., Tensor]],
+    **notes: Any,
+) -> list[Table]:
     """Forward, and forward with backward, of one mask."""
     tensors = [noise(1, c, size, size, seed=i, device=device) for i, c in enumerate((CQ, CQ, CV))]
     leaves = [t.clone().requires_grad_() for t in tensors]

@@ -112,9 +112,7 @@ def nonlocal_attention_backward(
             )  # fmt: skip
 
 
-def similarity_gate(
-    theta: Tensor, phi: Tensor, feature: Tensor, mask: Tensor, out: Tensor
-) -> None:
+def similarity_gate(theta: Tensor, phi: Tensor, feature: Tensor, mask: Tensor, out: Tensor) -> None:
     """`out = feature * (1 + M (A - 1))`, `A = sigmoid(sum_c theta_c * phi_c)`.
 
     `mask` is soft: integers full scale, floats in [0,1].

@@ -218,5 +218,3 @@ def test_reference_offsets_are_the_kernels():
     assert [reference.offsets(w) for w in (1, 2, 3, 4, 5)] == [
         (0, 0), (-1, 0), (-1, 1), (-2, 1), (-2, 2)
     ]  # fmt: skip
-
-

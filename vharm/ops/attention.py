@@ -154,9 +154,7 @@ def similarity_gate(theta: Tensor, phi: Tensor, feature: Tensor, mask: Tensor) -
     chosen = _backends.choose(op, theta.device, theta.dtype)
     if chosen == "reference":
         soft = mask.to(_wide(theta).dtype) / _check.full_scale(mask.dtype)
-        out = reference.similarity_gate(
-            _wide(theta), _wide(phi), _wide(feature), soft.clamp(0, 1)
-        )
+        out = reference.similarity_gate(_wide(theta), _wide(phi), _wide(feature), soft.clamp(0, 1))
         return out.to(theta.dtype)
     if mask.dtype == torch.float64:
         mask = mask.float()
@@ -171,9 +169,7 @@ def _features(op: str, tensor: Tensor, name: str) -> tuple[int, int, int]:
     return n, height, width
 
 
-def _like(
-    op: str, name: str, tensor: Tensor, leader: Tensor, shape: tuple[int | str, ...]
-) -> None:
+def _like(op: str, name: str, tensor: Tensor, leader: Tensor, shape: tuple[int | str, ...]) -> None:
     _check.has_dtype(op, name, tensor, (leader.dtype,))
     _check.has_shape(op, name, tensor, shape)
     _check.on_device(op, name, tensor, leader.device)

@@ -15,8 +15,8 @@ VHARM_API Status yuv_to_rgb(const PlaneView* planes, const YuvFormat& format, co
 VHARM_API Status rgb_to_yuv(const ImageView& rgb, const YuvFormat& format, const PlaneView* planes,
                             int threads);
 
-// One frame over another of the same format by a mask, straight or premultiplied. Luma whose mask is
-// 0, and chroma all of whose luma sites have mask 0, come out as the background's.
+// One frame over another of the same format by a mask, straight or premultiplied. Luma whose mask
+// is 0, and chroma all of whose luma sites have mask 0, come out as the background's.
 VHARM_API Status composite_yuv(const PlaneView* foreground, const PlaneView* background,
                                const MaskView& mask, const YuvFormat& format, bool premultiplied,
                                const PlaneView* out, int threads);
