@@ -8,14 +8,12 @@ process of its own, because the interpreter that the other tests use cannot be s
 from __future__ import annotations
 
 import json
-import os
-import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from triton_compile import machine_code, run_apart
 
 MODULES = ("_attention_kernels", "_attention_nonlocal_kernels")
 # Module, kernel, type of the feature maps.
@@ -57,10 +55,6 @@ def _type(argument: str, features: str) -> Any:
 
 
 def _compile(module: str, kernel: str, features: str) -> dict[str, Any]:
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
     from vharm.ops._triton import triton_module
 
     function = getattr(triton_module(module), kernel)
@@ -73,15 +67,7 @@ def _compile(module: str, kernel: str, features: str) -> dict[str, Any]:
         signature[argument] = _type(argument, features)
         if argument.endswith("_at"):
             given[(place, 3)] = 1
-    source = ASTSource(function, signature, given)
-    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32))
-    ptx = compiled.asm["ptx"]
-    return {
-        "target": ".target sm_90" in ptx,
-        "cubin": len(compiled.asm["cubin"]),
-        "double": ".f64" in ptx,
-        "atomics": re.search(r"\b(red|atom)\.", ptx) is not None,
-    }
+    return machine_code(function, signature, given)
 
 
 def _main() -> None:
@@ -94,18 +80,7 @@ def _main() -> None:
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    pytest.importorskip("triton", reason="triton is not installed")
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {
-        "TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("triton_cache")),
-        "TRITON_DEFAULT_FP_FUSION": "1",
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-    }
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).resolve())],
-        capture_output=True, text=True, env=environment,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return run_apart(__file__, tmp_path_factory)
 
 
 def test_no_kernel_is_forgotten(compiled: dict[str, Any]) -> None:

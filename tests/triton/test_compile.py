@@ -8,13 +8,12 @@ process of its own, because the interpreter that the other tests use cannot be s
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from triton_compile import run_apart
 
 DEFAULT_CODES = (0, 1, 2, 3, 4, 5)
 ALL_CODES = (0, 1, 2, 3, 4, 5, 6, 7)
@@ -109,18 +108,7 @@ def _main() -> None:
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    pytest.importorskip("triton", reason="triton is not installed")
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {
-        "TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("triton_cache")),
-        "TRITON_DEFAULT_FP_FUSION": "1",
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-    }
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).resolve())],
-        capture_output=True, text=True, env=environment,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return run_apart(__file__, tmp_path_factory)
 
 
 def test_no_kernel_is_forgotten(compiled: dict[str, Any]) -> None:
