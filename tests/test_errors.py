@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from clips import can_be_interrupted
 
 import vharm
 from vharm.looks import LutLook
@@ -335,8 +336,9 @@ def test_ctrl_c_leaves_nothing(tmp_path):
         "                frame_rate=25, preset='ultrafast', verbose=False)\n"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=can_be_interrupted,
+    )  # fmt: skip
     assert process.stdout.readline() == "running\n", process.stderr.read()
     process.send_signal(signal.SIGINT)
     begin = time.monotonic()

@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from clips import can_be_interrupted
 
 from vharm.cli._errors import code_of, told, translated
 from vharm.media import MediaError
@@ -142,7 +143,9 @@ def test_interrupt_leaves_nothing_half_written(tmp_path):
     out = tmp_path / "out.mp4"
     command = [sys.executable, "-m", "vharm.cli", "harmonize", str(clip), "-m", str(mask), "-o",
                str(out), "--temporal", "per-frame", "--preset", "veryslow"]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, preexec_fn=can_be_interrupted
+    )
     try:
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob(".*partial*")) and time.monotonic() < deadline:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import numpy as np
 import torch
 
@@ -96,3 +98,8 @@ def outside(mask, shape):
     wide = np.zeros((rows, columns), bool)
     wide[: touched.shape[0], : touched.shape[1]] = touched
     return ~wide.reshape(shape[0], steps[0], shape[1], steps[1]).any((1, 3))
+
+
+def can_be_interrupted() -> None:
+    """For `preexec_fn`: a program started in the background inherits an ignored Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
