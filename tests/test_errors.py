@@ -339,10 +339,13 @@ def test_ctrl_c_leaves_nothing(tmp_path):
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         preexec_fn=can_be_interrupted,
     )  # fmt: skip
-    assert process.stdout.readline() == "running\n", process.stderr.read()
-    process.send_signal(signal.SIGINT)
-    begin = time.monotonic()
-    _, errors = process.communicate(timeout=30)
+    try:
+        assert process.stdout.readline() == "running\n", process.stderr.read()
+        process.send_signal(signal.SIGINT)
+        begin = time.monotonic()
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert "KeyboardInterrupt" in errors
     assert process.returncode != 0
     assert time.monotonic() - begin < 15
