@@ -24,10 +24,7 @@ void blend(const Span& original, const float* mask, int begin, int n, Span& chan
 
 Status apply_image(const SpanOp& op, ImageView image, MaskView mask, ImageView out, int threads) {
   int64_t h = image.h, w = image.w;
-  if (!op.uses_place) {
-    const bool mask_joins = joins(mask, w);
-    join_rows(h, w, mask_joins, image, out);
-  }
+  join_rows(h, w, joins(mask, w), image, out);
   const Blocks blocks(h, w);
   parallel_for(image.n * blocks.blocks_per_image, threads, [&](int64_t task) {
     const int64_t n = task / blocks.blocks_per_image;
@@ -50,7 +47,7 @@ Status apply_image(const SpanOp& op, ImageView image, MaskView mask, ImageView o
       const int length = touched.end - touched.begin;
       load_span(image, in_at(touched.begin), length, changed);
       if (!touched.full) original = changed;
-      op.run(op.self, {n, y, x + touched.begin}, changed.r, changed.g, changed.b, length);
+      op.run(op.self, n, changed.r, changed.g, changed.b, length);
       if (!touched.full) blend(original, m, touched.begin, length, changed);
       store_span(changed, out, out_at(touched.begin), length);
     });
@@ -116,7 +113,7 @@ Status apply_yuv(const SpanOp& op, const PlaneView* planes, const MaskView& mask
           store(rgb.g + i, v.g);
           store(rgb.b + i, v.b);
         }
-        op.run(op.self, {0, y, x + begin}, rgb.r, rgb.g, rgb.b, count);
+        op.run(op.self, 0, rgb.r, rgb.g, rgb.b, count);
         for (int i = 0; i < count; i += kWidth) {
           const Rgb<vf> v{load(rgb.r + i), load(rgb.g + i), load(rgb.b + i)};
           const vf mi = load(m + begin + i), yi = load(y_in + i);

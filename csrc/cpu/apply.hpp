@@ -9,16 +9,10 @@
 namespace vharm {
 namespace VHARM_ISA {
 
-// Where a span lies in its batch.
-struct Place {
-  int64_t n, y, x;
-};
-
 struct SpanOp {
-  // Changes n pixels in place; the planes are padded to whole vectors.
-  void (*run)(const void* self, const Place& place, float* r, float* g, float* b, int n);
+  // Changes n pixels of the batch's image `image`; the planes are padded to whole vectors.
+  void (*run)(const void* self, int64_t image, float* r, float* g, float* b, int n);
   const void* self;
-  bool uses_place;  // false: rows may be joined, and place.y, place.x are not meaningful
 };
 
 Status apply_image(const SpanOp& op, ImageView image, MaskView mask, ImageView out, int threads);

@@ -8,12 +8,12 @@ namespace VHARM_ISA {
 namespace {
 
 struct Forward {
-  const FeatureView &q, &k, &v;
+  const TensorView &q, &k, &v;
   const MaskView &mask, &key_mask;
   int heads;
   float factor;
-  const FeatureView& out;
-  FeatureView lse;
+  const TensorView& out;
+  TensorView lse;
   Tiling tiling;
   Rim rim;
 };
@@ -109,9 +109,9 @@ bool forward_tile(const Forward& call, int64_t n, const Area& tile) {
 
 }  // namespace
 
-Status neighborhood_attention(const FeatureView& q, const FeatureView& k, const FeatureView& v,
+Status neighborhood_attention(const TensorView& q, const TensorView& k, const TensorView& v,
                               const MaskView& mask, const MaskView& key_mask, int64_t window,
-                              int heads, float scale, const FeatureView& out, float* lse,
+                              int heads, float scale, const TensorView& out, float* lse,
                               int threads) {
   const Forward call{q,
                      k,

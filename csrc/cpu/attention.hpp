@@ -38,10 +38,10 @@ class Scratch {
   float* next_ = nullptr;
 };
 
-VHARM_HD int64_t offset_of(const FeatureView& f, int64_t n, int64_t c, int64_t y, int64_t x) {
+VHARM_HD int64_t offset_of(const TensorView& f, int64_t n, int64_t c, int64_t y, int64_t x) {
   return n * f.sn + c * f.sc + y * f.sh + x * f.sw;
 }
-VHARM_HD void store_one(const FeatureView& f, int64_t offset, float value) {
+VHARM_HD void store_one(const TensorView& f, int64_t offset, float value) {
   if (f.dtype == DType::f32) {
     static_cast<float*>(f.data)[offset] = value;
   } else {
@@ -50,7 +50,7 @@ VHARM_HD void store_one(const FeatureView& f, int64_t offset, float value) {
 }
 
 // float* as a view, [n, c, h, w] contiguous.
-VHARM_HD FeatureView float_planes(const float* data, int64_t n, int64_t c, int64_t h, int64_t w) {
+VHARM_HD TensorView float_planes(const float* data, int64_t n, int64_t c, int64_t h, int64_t w) {
   return {const_cast<float*>(data), DType::f32, n, c, h, w, c * h * w, h * w, w, 1};
 }
 
@@ -142,7 +142,7 @@ inline Area bounds(const MaskView& mask, int64_t n, int64_t image_width, const A
 
 // `set`, with the same rows and columns, makes zeros of what is not set: a NaN there must not get
 // through a weight of zero. Columns from `read` on are never looked at.
-inline void pack(const FeatureView& from, int64_t n, const Area& area, int64_t read,
+inline void pack(const TensorView& from, int64_t n, const Area& area, int64_t read,
                  const Packed* set, const Packed& to) {
   const int64_t begin = later(area.x, 0), end = earlier(area.x + area.width, from.w);
   const int64_t left = begin - area.x, count = later(end - begin, 0);

@@ -9,12 +9,12 @@ namespace VHARM_ISA {
 namespace {
 
 struct Backward {
-  const FeatureView &grad, &q, &k, &v;
+  const TensorView &grad, &q, &k, &v;
   const MaskView &mask, &key_mask;
   int heads;
   float scale;
-  FeatureView lse, inner;
-  const FeatureView &grad_q, &grad_k, &grad_v;
+  TensorView lse, inner;
+  const TensorView &grad_q, &grad_k, &grad_v;
   Tiling tiling;
 };
 
@@ -158,8 +158,8 @@ bool backward_tile(const Pass& pass, int64_t n, const Area& tile) {
   if (scratch.failed()) return false;
   const Area own = work_in(pass.rim, tile, own_mask(pass), around_mask(pass), n, call.tiling,
                            scratch.take(pass.rim.stride(call.tiling)));
-  const FeatureView& to_a = pass.keys ? call.grad_k : call.grad_q;
-  const FeatureView& to_b = pass.keys ? call.grad_v : call.inner;
+  const TensorView& to_a = pass.keys ? call.grad_k : call.grad_q;
+  const TensorView& to_b = pass.keys ? call.grad_v : call.inner;
   if (differ(own, tile)) {
     if (to_a.data != nullptr) clear_tile(to_a, n, tile);
     if (to_b.data != nullptr) clear_tile(to_b, n, tile);
@@ -200,12 +200,12 @@ bool run(const Pass& pass, int threads) {
 
 }  // namespace
 
-Status neighborhood_attention_backward(const FeatureView& grad, const FeatureView& q,
-                                       const FeatureView& k, const FeatureView& v,
+Status neighborhood_attention_backward(const TensorView& grad, const TensorView& q,
+                                       const TensorView& k, const TensorView& v,
                                        const MaskView& mask, const MaskView& key_mask,
                                        const float* lse, int64_t window, int heads, float scale,
-                                       float* inner, const FeatureView& grad_q,
-                                       const FeatureView& grad_k, const FeatureView& grad_v,
+                                       float* inner, const TensorView& grad_q,
+                                       const TensorView& grad_k, const TensorView& grad_v,
                                        int threads) {
   const Backward call{grad,
                       q,

@@ -7,12 +7,12 @@ namespace vharm {
 namespace VHARM_ISA {
 namespace {
 
-void load_channel(const FeatureView& f, int64_t n, int64_t c, int64_t y, int64_t x, int count,
+void load_channel(const TensorView& f, int64_t n, int64_t c, int64_t y, int64_t x, int count,
                   float* out) {
   load_plane(at(static_cast<const void*>(f.data), f.dtype, offset_of(f, n, c, y, x)), f.dtype, f.sw,
              count, 1.0f, out);
 }
-void store_channel(const float* values, const FeatureView& f, int64_t n, int64_t c, int64_t y,
+void store_channel(const float* values, const TensorView& f, int64_t n, int64_t c, int64_t y,
                    int64_t x, int count) {
   store_plane(values, at(f.data, f.dtype, offset_of(f, n, c, y, x)), f.dtype, f.sw, count, 1.0f,
               0.0f, 1.0f);
@@ -23,7 +23,7 @@ struct alignas(64) Line {
 };
 
 // The gate's weight, from the embeddings' product.
-void agreement(const FeatureView& theta, const FeatureView& phi, int64_t n, int64_t y, int64_t x,
+void agreement(const TensorView& theta, const TensorView& phi, int64_t n, int64_t y, int64_t x,
                int count, float* out) {
   Line a, b;
   for (int i = 0; i < padded(count); ++i) out[i] = 0;
@@ -45,8 +45,8 @@ VHARM_HD float passes(const MaskView& mask, int64_t offset) {
 
 }  // namespace
 
-Status similarity_gate(const FeatureView& theta, const FeatureView& phi, const FeatureView& feature,
-                       const MaskView& mask, const FeatureView& out, int threads) {
+Status similarity_gate(const TensorView& theta, const TensorView& phi, const TensorView& feature,
+                       const MaskView& mask, const TensorView& out, int threads) {
   const Blocks blocks(feature.h, feature.w);
   parallel_for(feature.n * blocks.blocks_per_image, threads, [&](int64_t task) {
     const int64_t n = task / blocks.blocks_per_image;
@@ -73,11 +73,11 @@ Status similarity_gate(const FeatureView& theta, const FeatureView& phi, const F
   return Status::ok;
 }
 
-Status similarity_gate_backward(const FeatureView& grad, const FeatureView& theta,
-                                const FeatureView& phi, const FeatureView& feature,
-                                const MaskView& mask, const FeatureView& grad_theta,
-                                const FeatureView& grad_phi, const FeatureView& grad_feature,
-                                const FeatureView& grad_mask, int threads) {
+Status similarity_gate_backward(const TensorView& grad, const TensorView& theta,
+                                const TensorView& phi, const TensorView& feature,
+                                const MaskView& mask, const TensorView& grad_theta,
+                                const TensorView& grad_phi, const TensorView& grad_feature,
+                                const TensorView& grad_mask, int threads) {
   const Blocks blocks(feature.h, feature.w);
   parallel_for(feature.n * blocks.blocks_per_image, threads, [&](int64_t task) {
     const int64_t n = task / blocks.blocks_per_image;
@@ -114,7 +114,7 @@ Status similarity_gate_backward(const FeatureView& grad, const FeatureView& thet
       }
       for (int64_t c = 0; c < theta.c; ++c) {
         for (int side = 0; side < 2; ++side) {
-          const FeatureView &to = side ? grad_phi : grad_theta, &other = side ? theta : phi;
+          const TensorView &to = side ? grad_phi : grad_theta, &other = side ? theta : phi;
           if (to.data == nullptr) continue;
           load_channel(other, n, c, y, x, count, f.v);
           for (int i = 0; i < count; i += kWidth) {

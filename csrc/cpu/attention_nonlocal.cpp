@@ -60,14 +60,14 @@ struct Side {
 
   VHARM_HD int64_t count(int64_t n) const { return at.count[n]; }
   VHARM_HD int64_t position(int64_t n, int64_t i) const { return at.index[n * at.size + i]; }
-  VHARM_HD int64_t offset(const FeatureView& f, int64_t n, int64_t c, int64_t i) const {
+  VHARM_HD int64_t offset(const TensorView& f, int64_t n, int64_t c, int64_t i) const {
     const int64_t p = position(n, i);
     return offset_of(f, n, c, p / width, p % width);
   }
 };
 
 // Channels [first, first + channels) of up to `lanes` positions from i on, zeros behind the last.
-void gather_positions(const Side& side, const FeatureView& f, int64_t n, int64_t first,
+void gather_positions(const Side& side, const TensorView& f, int64_t n, int64_t first,
                       int64_t channels, int64_t i, int64_t lanes, float* out) {
   const int64_t count = earlier(lanes, side.count(n) - i);
   int64_t offsets[kBlock];
@@ -81,7 +81,7 @@ void gather_positions(const Side& side, const FeatureView& f, int64_t n, int64_t
   }
 }
 
-void scatter_positions(const Side& side, const float* rows, const FeatureView& f, int64_t n,
+void scatter_positions(const Side& side, const float* rows, const TensorView& f, int64_t n,
                        int64_t first, int64_t channels, int64_t i) {
   const int64_t count = earlier(kLanes, side.count(n) - i);
   for (int64_t l = 0; l < count; ++l) {
@@ -109,7 +109,7 @@ int64_t most(const Positions& positions, int64_t n) {
   return count;
 }
 
-Gathered gather_all(const Side& side, const FeatureView& f, int heads, float* data, int threads) {
+Gathered gather_all(const Side& side, const TensorView& f, int heads, float* data, int threads) {
   const Gathered to{data, f.c / heads, (most(side.at, f.n) + kBlock - 1) / kBlock, heads};
   const int64_t per_image = to.blocks * heads;
   parallel_for(f.n * per_image, threads, [&](int64_t task) {
@@ -122,7 +122,7 @@ Gathered gather_all(const Side& side, const FeatureView& f, int heads, float* da
   });
   return to;
 }
-int64_t gathered_floats(const Side& side, const FeatureView& f) {
+int64_t gathered_floats(const Side& side, const TensorView& f) {
   return Scratch::rounded(f.n * f.c * ((most(side.at, f.n) + kBlock - 1) / kBlock * kBlock));
 }
 
@@ -163,10 +163,10 @@ void absorb(float* scores, int64_t keys, float factor, Running& run, float* sums
 
 struct Forward {
   Side queries, keys;
-  const FeatureView& q;
+  const TensorView& q;
   Gathered k, v;
   float factor;
-  const FeatureView& out;
+  const TensorView& out;
   float* lse;
 };
 
@@ -197,7 +197,7 @@ bool forward_task(const Forward& call, int64_t n, int head, int64_t first) {
     store(run.most + i, load(run.most + i) + vlog2(sum));
   }
   scatter_positions(call.queries, sums, call.out, n, head * dv, dv, first);
-  const FeatureView lse = float_planes(call.lse, call.q.n, call.k.heads, call.q.h, call.q.w);
+  const TensorView lse = float_planes(call.lse, call.q.n, call.k.heads, call.q.h, call.q.w);
   scatter_positions(call.queries, run.most, lse, n, head, 1, first);
   return true;
 }
@@ -220,11 +220,11 @@ Status each_tile(const Side& own, const Side& other, int64_t images, int heads, 
 
 struct Backward {
   Side queries, keys;
-  const FeatureView &grad, &q, &k, &v;
-  FeatureView lse, inner;
+  const TensorView &grad, &q, &k, &v;
+  TensorView lse, inner;
   float scale;
   int heads;
-  const FeatureView &grad_q, &grad_k, &grad_v;
+  const TensorView &grad_q, &grad_k, &grad_v;
 };
 
 // Weights and slopes of [count][kLanes] pairs; lse and inner belong to the queries, which are the
@@ -246,7 +246,7 @@ VHARM_HD void slopes_of(float* weights, float* slopes, int64_t count, float scal
 }
 
 // dq of kLanes queries; their inner for the keys.
-bool query_task(const Backward& call, const Gathered& k, const Gathered& v, const FeatureView& out,
+bool query_task(const Backward& call, const Gathered& k, const Gathered& v, const TensorView& out,
                 int64_t n, int head, int64_t first) {
   const int64_t dq = k.channels, dv = v.channels, keys = call.keys.count(n);
   Scratch scratch((2 * dq + 2 * dv + 2 * kBlock + 2) * kLanes + 8 * 16);
@@ -323,9 +323,9 @@ bool key_task(const Backward& call, const Queries& from, int64_t n, int head, in
 
 }  // namespace
 
-Status nonlocal_attention(const FeatureView& q, const FeatureView& k, const FeatureView& v,
+Status nonlocal_attention(const TensorView& q, const TensorView& k, const TensorView& v,
                           const Positions& queries, const Positions& keys, int heads, float scale,
-                          const FeatureView& out, float* lse, int threads) {
+                          const TensorView& out, float* lse, int threads) {
   const Side own{queries, q.w}, other{keys, k.w};
   Scratch scratch(gathered_floats(other, k) + gathered_floats(other, v));
   if (scratch.failed()) return Status::out_of_memory;
@@ -344,12 +344,11 @@ Status nonlocal_attention(const FeatureView& q, const FeatureView& k, const Feat
   });
 }
 
-Status nonlocal_attention_backward(const FeatureView& grad, const FeatureView& q,
-                                   const FeatureView& k, const FeatureView& v,
-                                   const Positions& queries, const Positions& keys,
-                                   const FeatureView& out, const float* lse, int heads, float scale,
-                                   float* inner, const FeatureView& grad_q,
-                                   const FeatureView& grad_k, const FeatureView& grad_v,
+Status nonlocal_attention_backward(const TensorView& grad, const TensorView& q, const TensorView& k,
+                                   const TensorView& v, const Positions& queries,
+                                   const Positions& keys, const TensorView& out, const float* lse,
+                                   int heads, float scale, float* inner, const TensorView& grad_q,
+                                   const TensorView& grad_k, const TensorView& grad_v,
                                    int threads) {
   const Side own{queries, q.w}, other{keys, k.w};
   const Backward call{own,

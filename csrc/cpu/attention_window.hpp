@@ -179,7 +179,7 @@ VHARM_HD bool reaches_any(const Reach& tile) {
 }
 
 // One row of results; `set` is 1 where they are wanted, zeros go elsewhere.
-inline void store_row(const Packed& row, const float* set, const FeatureView& to, int64_t n,
+inline void store_row(const Packed& row, const float* set, const TensorView& to, int64_t n,
                       int64_t y, int64_t x, int64_t width) {
   const bool plain = to.dtype == DType::f32 && to.sw == 1;
   for (int c = 0; c < row.channels; ++c) {
@@ -202,7 +202,7 @@ inline void store_row(const Packed& row, const float* set, const FeatureView& to
 }
 
 // Zeros in a whole tile, plane by plane: rows that follow each other in memory.
-inline void clear_tile(const FeatureView& to, int64_t n, const Area& own) {
+inline void clear_tile(const TensorView& to, int64_t n, const Area& own) {
   const int64_t size = sample_size(to.dtype);
   for (int64_t c = 0; c < to.c; ++c) {
     for (int64_t r = 0; r < own.rows; ++r) {

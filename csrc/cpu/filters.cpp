@@ -6,10 +6,10 @@ namespace vharm {
 namespace VHARM_ISA {
 namespace {
 
-void run_span(const void* self, const Place& place, float* r, float* g, float* b, int n) {
+void run_span(const void* self, int64_t image, float* r, float* g, float* b, int n) {
   const auto& chain = *static_cast<const FilterChain*>(self);
   Stage stages[kMaxFilters];
-  make_stages(chain, place.n, stages);
+  make_stages(chain, image, stages);
   run_chain(stages, chain.k, r, g, b, n);
 }
 
@@ -18,13 +18,13 @@ void run_span(const void* self, const Place& place, float* r, float* g, float* b
 Status filter_chain(const ImageView& image, const MaskView& mask, const FilterChain& chain,
                     const ImageView& out, int threads) {
   if (chain.k > kMaxFilters) return Status::unsupported;
-  return apply_image({run_span, &chain, false}, image, mask, out, threads);
+  return apply_image({run_span, &chain}, image, mask, out, threads);
 }
 
 Status filter_chain_yuv(const PlaneView* planes, const MaskView& mask, const FilterChain& chain,
                         const YuvFormat& format, const PlaneView* out, int threads) {
   if (chain.k > kMaxFilters) return Status::unsupported;
-  return apply_yuv({run_span, &chain, false}, planes, mask, format, out, threads);
+  return apply_yuv({run_span, &chain}, planes, mask, format, out, threads);
 }
 
 }  // namespace VHARM_ISA

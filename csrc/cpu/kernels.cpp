@@ -53,34 +53,32 @@ Status temporal_loss_backward(const float*, const TensorView&, const TensorView&
                               const TensorView&, const TensorView&, int);
 Status flow_consistency(const TensorView&, const TensorView&, float, float, const TensorView&, int);
 
-Status neighborhood_attention(const FeatureView&, const FeatureView&, const FeatureView&,
+Status neighborhood_attention(const TensorView&, const TensorView&, const TensorView&,
                               const MaskView&, const MaskView&, int64_t, int, float,
-                              const FeatureView&, float*, int);
-Status neighborhood_attention_backward(const FeatureView&, const FeatureView&, const FeatureView&,
-                                       const FeatureView&, const MaskView&, const MaskView&,
-                                       const float*, int64_t, int, float, float*,
-                                       const FeatureView&, const FeatureView&, const FeatureView&,
-                                       int);
-Status nonlocal_attention(const FeatureView&, const FeatureView&, const FeatureView&,
-                          const Positions&, const Positions&, int, float, const FeatureView&,
-                          float*, int);
-Status nonlocal_attention_backward(const FeatureView&, const FeatureView&, const FeatureView&,
-                                   const FeatureView&, const Positions&, const Positions&,
-                                   const FeatureView&, const float*, int, float, float*,
-                                   const FeatureView&, const FeatureView&, const FeatureView&, int);
-Status similarity_gate(const FeatureView&, const FeatureView&, const FeatureView&, const MaskView&,
-                       const FeatureView&, int);
-Status similarity_gate_backward(const FeatureView&, const FeatureView&, const FeatureView&,
-                                const FeatureView&, const MaskView&, const FeatureView&,
-                                const FeatureView&, const FeatureView&, const FeatureView&, int);
+                              const TensorView&, float*, int);
+Status neighborhood_attention_backward(const TensorView&, const TensorView&, const TensorView&,
+                                       const TensorView&, const MaskView&, const MaskView&,
+                                       const float*, int64_t, int, float, float*, const TensorView&,
+                                       const TensorView&, const TensorView&, int);
+Status nonlocal_attention(const TensorView&, const TensorView&, const TensorView&, const Positions&,
+                          const Positions&, int, float, const TensorView&, float*, int);
+Status nonlocal_attention_backward(const TensorView&, const TensorView&, const TensorView&,
+                                   const TensorView&, const Positions&, const Positions&,
+                                   const TensorView&, const float*, int, float, float*,
+                                   const TensorView&, const TensorView&, const TensorView&, int);
+Status similarity_gate(const TensorView&, const TensorView&, const TensorView&, const MaskView&,
+                       const TensorView&, int);
+Status similarity_gate_backward(const TensorView&, const TensorView&, const TensorView&,
+                                const TensorView&, const MaskView&, const TensorView&,
+                                const TensorView&, const TensorView&, const TensorView&, int);
 
-Status foreground_patches(const PatchImage&, int, uint8_t*, int);
-Status pack_patches(const PatchImage&, const int64_t*, int64_t, const MaskView&, int,
+Status foreground_patches(const TensorView&, int, uint8_t*, int);
+Status pack_patches(const TensorView&, const int64_t*, int64_t, const MaskView&, int,
                     const TokenView&, int);
-Status unpack_patches(const TokenView&, const int64_t*, const PatchImage&, const MaskView&, int,
-                      const PatchImage&, int);
-Status patch_mask_gradient(const PatchImage&, const TokenView&, const int64_t*, int64_t,
-                           const PatchImage&, const MaskView&, int, const PatchImage&, int);
+Status unpack_patches(const TokenView&, const int64_t*, const TensorView&, const MaskView&, int,
+                      const TensorView&, int);
+Status patch_mask_gradient(const TensorView&, const TokenView&, const int64_t*, int64_t,
+                           const TensorView&, const MaskView&, int, const TensorView&, int);
 
 Status gram(const float*, const int32_t*, int64_t, int64_t, float*, int);
 Status gram_backward(const float*, const float*, const int32_t*, int64_t, int64_t, float*, int);

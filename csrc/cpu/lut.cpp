@@ -18,9 +18,9 @@ namespace {
 // ---- float tables -------------------------------------------------------------------------------
 
 template <Interpolation kind>
-void run_float(const void* self, const Place& place, float* r, float* g, float* b, int n) {
+void run_float(const void* self, int64_t image, float* r, float* g, float* b, int n) {
   const auto& lut = *static_cast<const LutView*>(self);
-  const float* table = lut_of(lut, place.n);
+  const float* table = lut_of(lut, image);
   for (int i = 0; i < n; i += kWidth) {
     const LutCell<vf> cell = lut_cell(load(r + i), load(g + i), load(b + i), lut.size);
     Nodes nodes;
@@ -82,9 +82,9 @@ VHARM_HD vi pair_high(vi a, vi b) { return _mm256_blend_epi16(_mm256_srli_epi32(
 // Weights below 2^15 as the two halves of an int32.
 VHARM_HD vi pair(vi a, vi b) { return pair_low(a, b); }
 
-void run_packed(const void* self, const Place& place, float* r, float* g, float* b, int n) {
+void run_packed(const void* self, int64_t image, float* r, float* g, float* b, int n) {
   const auto& p = *static_cast<const Packed*>(self);
-  const int64_t t = p.tables > 1 ? place.n : 0;
+  const int64_t t = p.tables > 1 ? image : 0;
   const int16_t* nodes = p.nodes + t * p.count * 4;
   const float* range = p.ranges + t * 6;
   const vf unit(p.unit);
@@ -254,8 +254,8 @@ bool worth_packing(const LutView& lut, Interpolation kind, DType dtype, int64_t 
 #endif  // !baseline
 
 SpanOp float_op(const LutView& lut, Interpolation kind) {
-  if (kind == Interpolation::trilinear) return {run_float<Interpolation::trilinear>, &lut, false};
-  return {run_float<Interpolation::tetrahedral>, &lut, false};
+  if (kind == Interpolation::trilinear) return {run_float<Interpolation::trilinear>, &lut};
+  return {run_float<Interpolation::tetrahedral>, &lut};
 }
 
 bool valid(const LutView& lut, Interpolation kind) {
@@ -272,7 +272,7 @@ Status apply_lut(const ImageView& image, const MaskView& mask, const LutView& lu
   if (worth_packing(lut, interpolation, image.dtype, image.n * image.h * image.w)) {
     const PackedTables packed(lut, 255.0f, threads);
     if (packed.ok()) {
-      return apply_image({run_packed, packed.view(), false}, image, mask, out, threads);
+      return apply_image({run_packed, packed.view()}, image, mask, out, threads);
     }
   }
 #endif
@@ -288,7 +288,7 @@ Status apply_lut_yuv(const PlaneView* planes, const MaskView& mask, const LutVie
   if (worth_packing(first, interpolation, planes[0].dtype, planes[0].h * planes[0].w)) {
     const PackedTables packed(first, 16384.0f, threads);
     if (packed.ok()) {
-      return apply_yuv({run_packed, packed.view(), false}, planes, mask, format, out, threads);
+      return apply_yuv({run_packed, packed.view()}, planes, mask, format, out, threads);
     }
   }
 #endif

@@ -12,7 +12,7 @@ namespace VHARM_ISA {
 namespace {
 
 struct Packing {
-  PatchImage image;
+  TensorView image;
   MaskView mask;
   TokenView tokens;
   int patch;
@@ -125,7 +125,7 @@ void pack_tokens(const Packing& p, const int64_t* index, int64_t first, int64_t 
 
 }  // namespace
 
-Status foreground_patches(const PatchImage& mask, int patch, uint8_t* out, int threads) {
+Status foreground_patches(const TensorView& mask, int patch, uint8_t* out, int threads) {
   const int64_t columns = mask.w / patch, rows = mask.h / patch;
   parallel_for(mask.n * rows, threads, [&](int64_t task) {
     uint8_t* to = out + task * columns;
@@ -150,7 +150,7 @@ Status foreground_patches(const PatchImage& mask, int patch, uint8_t* out, int t
   return Status::ok;
 }
 
-Status pack_patches(const PatchImage& image, const int64_t* index, int64_t count,
+Status pack_patches(const TensorView& image, const int64_t* index, int64_t count,
                     const MaskView& mask, int patch, const TokenView& tokens, int threads) {
   Packing p{image, mask, tokens, patch, false, false, arrangement_of(image), 0, 0};
   p.move = mask.data == nullptr && image.dtype == tokens.dtype;
@@ -173,9 +173,9 @@ Status pack_patches(const PatchImage& image, const int64_t* index, int64_t count
   return Status::ok;
 }
 
-Status patch_mask_gradient(const PatchImage& grad, const TokenView& tokens, const int64_t* index,
-                           int64_t count, const PatchImage& image, const MaskView& mask, int patch,
-                           const PatchImage& grad_mask, int threads) {
+Status patch_mask_gradient(const TensorView& grad, const TokenView& tokens, const int64_t* index,
+                           int64_t count, const TensorView& image, const MaskView& mask, int patch,
+                           const TensorView& grad_mask, int threads) {
   const int64_t token_rows = count * patch, c = grad.c;
   const int64_t chunk = 64;
   parallel_for((token_rows + chunk - 1) / chunk, threads, [&](int64_t task) {
@@ -189,7 +189,7 @@ Status patch_mask_gradient(const PatchImage& grad, const TokenView& tokens, cons
         const int n = patch - i < kSpan ? patch - i : kSpan;
         for (int k = 0; k < padded(n); ++k) total[k] = 0;
         for (int64_t k = 0; k < c; ++k) {
-          const auto load_one_of = [&](const PatchImage& from, float* to) {
+          const auto load_one_of = [&](const TensorView& from, float* to) {
             const int64_t offset = offset_of(from, place.n, y, place.x + i) + k * from.sc;
             load_samples(at(from.data, from.dtype, offset), from.dtype, from.sw, n, to);
           };

@@ -11,7 +11,7 @@ namespace VHARM_ISA {
 // planar3: each of three channels a run; packed: a pixel's channels side by side, as in a token.
 enum class Arrangement { planar3, packed, strided };
 
-VHARM_HD Arrangement arrangement_of(const PatchImage& v) {
+VHARM_HD Arrangement arrangement_of(const TensorView& v) {
   if ((v.sc == 1 || v.c == 1) && v.sw == v.c) return Arrangement::packed;
   return v.c == 3 && v.sw == 1 ? Arrangement::planar3 : Arrangement::strided;
 }

@@ -11,7 +11,7 @@ namespace {
 
 struct Unpacking {
   TokenView tokens;
-  PatchImage image, out;
+  TensorView image, out;
   MaskView mask;
   int patch;
   bool move, stream;
@@ -97,7 +97,7 @@ void blend_row(const Unpacking& u, const char* token_row, int64_t n, int64_t y, 
       } else if (u.out.c != 3 || c == 0) {
         load_token(u, token_row, i, count, c, plane, woven);
       }
-      const PatchImage& from = u.image;
+      const TensorView& from = u.image;
       const int64_t offset = offset_of(from, n, y, x + i) + c * from.sc;
       load_samples(at(from.data, from.dtype, offset), from.dtype, from.sw, count, under);
       for (int k = 0; k < count; k += kWidth) {
@@ -176,8 +176,8 @@ void unpack_row(const Unpacking& u, const int64_t* slots, int64_t n, int64_t top
 
 }  // namespace
 
-Status unpack_patches(const TokenView& tokens, const int64_t* slots, const PatchImage& image,
-                      const MaskView& mask, int patch, const PatchImage& out, int threads) {
+Status unpack_patches(const TokenView& tokens, const int64_t* slots, const TensorView& image,
+                      const MaskView& mask, int patch, const TensorView& out, int threads) {
   if (mask.data != nullptr && image.data == nullptr) return Status::unsupported;
   Unpacking u{
       tokens, image, out, mask, patch, false, false, Arrangement::strided, arrangement_of(out),

@@ -6,7 +6,7 @@ namespace vharm::cuda {
 namespace {
 
 struct Forward {
-  FeatureView q, k, v, out;
+  TensorView q, k, v, out;
   MaskView mask, key_mask;
   float* lse;
   float factor;
@@ -45,7 +45,7 @@ __global__ void forward_kernel(const __grid_constant__ Forward call) {
 }
 
 struct Backward {
-  FeatureView grad, q, k, v, grad_q, grad_k, grad_v;
+  TensorView grad, q, k, v, grad_q, grad_k, grad_v;
   MaskView mask, key_mask;
   const float* lse;
   float* inner;
@@ -123,9 +123,9 @@ __global__ void key_kernel(const __grid_constant__ Backward call) {
 
 }  // namespace
 
-Status neighborhood_attention(const FeatureView& q, const FeatureView& k, const FeatureView& v,
+Status neighborhood_attention(const TensorView& q, const TensorView& k, const TensorView& v,
                               const MaskView& mask, const MaskView& key_mask, int64_t window,
-                              int heads, float scale, const FeatureView& out, float* lse,
+                              int heads, float scale, const TensorView& out, float* lse,
                               void* stream) {
   Forward call{q, k, v, out, mask, key_mask, lse, scale * kLog2E, {}};
   call.windows = windows_of(q, heads, window_of(window), 1);
@@ -140,12 +140,12 @@ Status neighborhood_attention(const FeatureView& q, const FeatureView& k, const 
   });
 }
 
-Status neighborhood_attention_backward(const FeatureView& grad, const FeatureView& q,
-                                       const FeatureView& k, const FeatureView& v,
+Status neighborhood_attention_backward(const TensorView& grad, const TensorView& q,
+                                       const TensorView& k, const TensorView& v,
                                        const MaskView& mask, const MaskView& key_mask,
                                        const float* lse, int64_t window, int heads, float scale,
-                                       float* inner, const FeatureView& grad_q,
-                                       const FeatureView& grad_k, const FeatureView& grad_v,
+                                       float* inner, const TensorView& grad_q,
+                                       const TensorView& grad_k, const TensorView& grad_v,
                                        void* stream) {
   Backward call{grad, q,        k,   v,     grad_q,         grad_k, grad_v,
                 mask, key_mask, lse, inner, scale * kLog2E, scale,  {}};

@@ -11,16 +11,16 @@ namespace vharm::cuda {
 
 constexpr int kChannels = 16;  // of one position, in registers
 
-VHARM_HD int64_t offset_of(const FeatureView& f, int64_t n, int64_t c, int64_t y, int64_t x) {
+VHARM_HD int64_t offset_of(const TensorView& f, int64_t n, int64_t c, int64_t y, int64_t x) {
   return n * f.sn + c * f.sc + y * f.sh + x * f.sw;
 }
 
 template <DType kType>
-VHARM_HD float read(const FeatureView& f, int64_t offset) {
+VHARM_HD float read(const TensorView& f, int64_t offset) {
   return number<kType>(load_bits(f.data, kType == DType::f32 ? 4 : 2, offset));
 }
 template <DType kType>
-VHARM_HD void write(const FeatureView& f, int64_t offset, float value) {
+VHARM_HD void write(const TensorView& f, int64_t offset, float value) {
   store_bits(f.data, kType == DType::f32 ? 4 : 2, offset, encode<kType>(Real(value)));
 }
 

@@ -6,20 +6,20 @@ namespace vharm::cuda {
 namespace {
 
 struct GateCall {
-  FeatureView grad, theta, phi, feature, out;
-  FeatureView grad_theta, grad_phi, grad_feature, grad_mask;
+  TensorView grad, theta, phi, feature, out;
+  TensorView grad_theta, grad_phi, grad_feature, grad_mask;
   MaskView mask;
 };
 
 struct Pixel {
   int64_t n, y, x;
 };
-__device__ bool pixel_of(const FeatureView& f, Pixel& p) {
+__device__ bool pixel_of(const TensorView& f, Pixel& p) {
   const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   p = {i / (f.h * f.w), i / f.w % f.h, i % f.w};
   return p.n < f.n;
 }
-__device__ int64_t offset_at(const FeatureView& f, const Pixel& p) {
+__device__ int64_t offset_at(const TensorView& f, const Pixel& p) {
   return offset_of(f, p.n, 0, p.y, p.x);
 }
 
@@ -99,12 +99,12 @@ __global__ void gate_backward_kernel(const __grid_constant__ GateCall call) {
   }
 }
 
-int64_t blocks_for(const FeatureView& f) { return (f.n * f.h * f.w + kThreads - 1) / kThreads; }
+int64_t blocks_for(const TensorView& f) { return (f.n * f.h * f.w + kThreads - 1) / kThreads; }
 
 }  // namespace
 
-Status similarity_gate(const FeatureView& theta, const FeatureView& phi, const FeatureView& feature,
-                       const MaskView& mask, const FeatureView& out, void* stream) {
+Status similarity_gate(const TensorView& theta, const TensorView& phi, const TensorView& feature,
+                       const MaskView& mask, const TensorView& out, void* stream) {
   GateCall call{};
   call.theta = theta;
   call.phi = phi;
@@ -117,11 +117,11 @@ Status similarity_gate(const FeatureView& theta, const FeatureView& phi, const F
   });
 }
 
-Status similarity_gate_backward(const FeatureView& grad, const FeatureView& theta,
-                                const FeatureView& phi, const FeatureView& feature,
-                                const MaskView& mask, const FeatureView& grad_theta,
-                                const FeatureView& grad_phi, const FeatureView& grad_feature,
-                                const FeatureView& grad_mask, void* stream) {
+Status similarity_gate_backward(const TensorView& grad, const TensorView& theta,
+                                const TensorView& phi, const TensorView& feature,
+                                const MaskView& mask, const TensorView& grad_theta,
+                                const TensorView& grad_phi, const TensorView& grad_feature,
+                                const TensorView& grad_mask, void* stream) {
   const GateCall call{grad,       theta,    phi,          feature,   {},
                       grad_theta, grad_phi, grad_feature, grad_mask, mask};
   return with_feature_dtype(theta.dtype, [&](auto known) {

@@ -19,14 +19,14 @@ enum class Mode { out, grad_q, grad_k, grad_v };
 
 struct Side {
   Positions at;
-  FeatureView a, b;  // query and grad, or key and value
+  TensorView a, b;  // query and grad, or key and value
 };
 
 struct Call {
   Side own, other;
-  FeatureView from, to;  // result channels come from `from` at the other side
-  float *lse, *inner;    // [n, heads, size] of the queries
-  int64_t queries;       // size
+  TensorView from, to;  // result channels come from `from` at the other side
+  float *lse, *inner;   // [n, heads, size] of the queries
+  int64_t queries;      // size
   int heads;
   float factor, scale;
   int64_t tiles, runs;
@@ -35,14 +35,14 @@ struct Call {
 __device__ int64_t position(const Positions& p, int64_t n, int64_t i) {
   return p.index[n * p.size + i];
 }
-__device__ int64_t offset_at(const FeatureView& f, int64_t n, int64_t c, int64_t p) {
+__device__ int64_t offset_at(const TensorView& f, int64_t n, int64_t c, int64_t p) {
   return offset_of(f, n, c, p / f.w, p % f.w);
 }
 
 // Channels [first, first + count) of `filled` positions from `start` on, [channel][position],
 // zeros elsewhere. All threads of the block.
 template <DType kType>
-__device__ void load_tile(const Positions& at, const FeatureView& f, int64_t n, int64_t first,
+__device__ void load_tile(const Positions& at, const TensorView& f, int64_t n, int64_t first,
                           int count, int64_t start, int filled, float (*tile)[kTile]) {
   for (int i = threadIdx.x; i < kRun * kTile; i += kOwn) {
     const int c = i / kTile, j = i % kTile;
@@ -56,8 +56,8 @@ __device__ void load_tile(const Positions& at, const FeatureView& f, int64_t n, 
 
 // products[j] = own channels times those of position j of the tile.
 template <DType kType>
-__device__ void dot_tile(const FeatureView& own, int64_t p, const Positions& at,
-                         const FeatureView& other, int64_t n, int64_t first, int channels,
+__device__ void dot_tile(const TensorView& own, int64_t p, const Positions& at,
+                         const TensorView& other, int64_t n, int64_t first, int channels,
                          int64_t start, int filled, float (*tile)[kTile], float* products) {
 #pragma unroll
   for (int j = 0; j < kTile; ++j) products[j] = 0.0f;
@@ -161,7 +161,7 @@ __global__ void __launch_bounds__(kOwn) pairs_kernel(const __grid_constant__ Cal
 
 struct Inner {
   Positions queries;
-  FeatureView grad, out;
+  TensorView grad, out;
   float* inner;
   int heads;
   int64_t tiles;
@@ -186,7 +186,7 @@ __global__ void inner_kernel(const __grid_constant__ Inner call) {
 }
 
 template <Mode kMode>
-Status launch_pairs(Call call, const FeatureView& from, const FeatureView& to, void* stream) {
+Status launch_pairs(Call call, const TensorView& from, const TensorView& to, void* stream) {
   if (to.data == nullptr) return Status::ok;
   call.from = from;
   call.to = to;
@@ -201,20 +201,19 @@ Status launch_pairs(Call call, const FeatureView& from, const FeatureView& to, v
 
 }  // namespace
 
-Status nonlocal_attention(const FeatureView& q, const FeatureView& k, const FeatureView& v,
+Status nonlocal_attention(const TensorView& q, const TensorView& k, const TensorView& v,
                           const Positions& queries, const Positions& keys, int heads, float scale,
-                          const FeatureView& out, float* lse, void* stream) {
+                          const TensorView& out, float* lse, void* stream) {
   const Call call{{queries, q, q}, {keys, k, v},   v,     out, lse, nullptr, queries.size,
                   heads,           scale * kLog2E, scale, 0,   0};
   return launch_pairs<Mode::out>(call, v, out, stream);
 }
 
-Status nonlocal_attention_backward(const FeatureView& grad, const FeatureView& q,
-                                   const FeatureView& k, const FeatureView& v,
-                                   const Positions& queries, const Positions& keys,
-                                   const FeatureView& out, const float* lse, int heads, float scale,
-                                   float* inner, const FeatureView& grad_q,
-                                   const FeatureView& grad_k, const FeatureView& grad_v,
+Status nonlocal_attention_backward(const TensorView& grad, const TensorView& q, const TensorView& k,
+                                   const TensorView& v, const Positions& queries,
+                                   const Positions& keys, const TensorView& out, const float* lse,
+                                   int heads, float scale, float* inner, const TensorView& grad_q,
+                                   const TensorView& grad_k, const TensorView& grad_v,
                                    void* stream) {
   const Inner first{queries, grad, out, inner, heads, (queries.size + kThreads - 1) / kThreads};
   Status status = with_feature_dtype(q.dtype, [&](auto known) {

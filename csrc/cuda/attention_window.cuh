@@ -36,7 +36,7 @@ inline int threads_for(int64_t offsets, int arrays, bool& stored) {
   return 128;
 }
 
-inline Windows windows_of(const FeatureView& q, int heads, Window window, int threads) {
+inline Windows windows_of(const TensorView& q, int heads, Window window, int threads) {
   return {q.n,
           q.h,
           q.w,
@@ -81,7 +81,7 @@ __device__ void each_neighbour(const Windows& w, const MaskView& mask, const Spo
 // The products of a position's channels with those of its neighbours.
 template <DType kType, bool kStored>
 struct Products {
-  const FeatureView &own, &other;
+  const TensorView &own, &other;
   const Windows& windows;
   const MaskView& mask;
   Spot at;
@@ -133,8 +133,8 @@ struct Products {
 // to = factor * sum over the neighbours of weight(o, y, x) times their channels.
 template <DType kType, class Weight>
 __device__ void weighted_sum(const Windows& windows, const MaskView& mask, const Spot& at,
-                             const FeatureView& from, int channels, float factor,
-                             const FeatureView& to, const Weight& weight) {
+                             const TensorView& from, int channels, float factor,
+                             const TensorView& to, const Weight& weight) {
   for (int c = 0; c < channels; c += kChannels) {
     const int64_t first = int64_t(at.head) * channels + c;
     float sums[kChannels] = {};
@@ -156,7 +156,7 @@ __device__ void weighted_sum(const Windows& windows, const MaskView& mask, const
 }
 
 template <DType kType>
-__device__ void clear(const FeatureView& to, int channels, const Spot& at) {
+__device__ void clear(const TensorView& to, int channels, const Spot& at) {
   const int64_t offset = offset_of(to, at.n, int64_t(at.head) * channels, at.y, at.x);
   for (int c = 0; c < channels; ++c) write<kType>(to, offset + c * to.sc, 0.0f);
 }

@@ -9,7 +9,7 @@ namespace vharm::cuda {
 namespace {
 
 struct TokenCall {
-  PatchImage image, out;  // packing reads image; unpacking reads it and writes out
+  TensorView image, out;  // packing reads image; unpacking reads it and writes out
   TokenView tokens;
   Mask mask;
   const int64_t* numbers;  // index, or slots
@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 __global__ void __launch_bounds__(kThreads) pack_kernel(const __grid_constant__ TokenCall call) {
-  const PatchImage& image = call.image;
+  const TensorView& image = call.image;
   const PatchPlace place(image, call.patch, call.numbers[blockIdx.x]);
   const int64_t width = image.c * call.patch * call.patch, first = blockIdx.x * width;
   const int size = sample_size(call.tokens.dtype);
@@ -93,7 +93,7 @@ __global__ void __launch_bounds__(kThreads) pack_kernel(const __grid_constant__ 
 }
 
 __global__ void __launch_bounds__(kThreads) unpack_kernel(const __grid_constant__ TokenCall call) {
-  const PatchImage &image = call.image, &out = call.out;
+  const TensorView &image = call.image, &out = call.out;
   const int64_t slot = call.numbers[blockIdx.x];
   if (slot < 0 && image.data == out.data) return;  // in place
   const PatchPlace place(out, call.patch, blockIdx.x);
@@ -129,7 +129,7 @@ __global__ void __launch_bounds__(kThreads) unpack_kernel(const __grid_constant_
 }
 
 struct GradientCall {
-  PatchImage grad, image, grad_mask;
+  TensorView grad, image, grad_mask;
   TokenView tokens;
   Mask mask;
   const int64_t* index;
@@ -147,7 +147,7 @@ __global__ void __launch_bounds__(kThreads)
     Real total(0.0f);
     const Real m = mask_at(call.mask, mask_offset(call.mask.view, place.n, y, x));
     for (int64_t k = 0; k < c && m.v > 0.0f; ++k) {
-      const auto value = [&](const PatchImage& v) {
+      const auto value = [&](const TensorView& v) {
         return load_value(v.data, v.dtype, offset_of(v, place.n, y, x) + k * v.sc);
       };
       const int64_t from = (blockIdx.x * int64_t(pixels) + i) * c + k;
@@ -161,7 +161,7 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-Status foreground_patches(const PatchImage& mask, int patch, uint8_t* out, void* stream) {
+Status foreground_patches(const TensorView& mask, int patch, uint8_t* out, void* stream) {
   TokenCall call{};
   call.image = mask;
   call.out.data = out;
@@ -170,7 +170,7 @@ Status foreground_patches(const PatchImage& mask, int patch, uint8_t* out, void*
   return blocks == 0 ? Status::ok : launch(foreground_kernel, call, blocks, stream);
 }
 
-Status pack_patches(const PatchImage& image, const int64_t* index, int64_t count,
+Status pack_patches(const TensorView& image, const int64_t* index, int64_t count,
                     const MaskView& mask, int patch, const TokenView& tokens, void* stream) {
   TokenCall call{};
   call.image = image;
@@ -183,8 +183,8 @@ Status pack_patches(const PatchImage& image, const int64_t* index, int64_t count
   return count == 0 ? Status::ok : launch(pack_kernel, call, count, stream);
 }
 
-Status unpack_patches(const TokenView& tokens, const int64_t* slots, const PatchImage& image,
-                      const MaskView& mask, int patch, const PatchImage& out, void* stream) {
+Status unpack_patches(const TokenView& tokens, const int64_t* slots, const TensorView& image,
+                      const MaskView& mask, int patch, const TensorView& out, void* stream) {
   if (mask.data != nullptr && image.data == nullptr) return Status::unsupported;
   TokenCall call{};
   call.image = image;
@@ -200,9 +200,9 @@ Status unpack_patches(const TokenView& tokens, const int64_t* slots, const Patch
   return blocks == 0 ? Status::ok : launch(unpack_kernel, call, blocks, stream);
 }
 
-Status patch_mask_gradient(const PatchImage& grad, const TokenView& tokens, const int64_t* index,
-                           int64_t count, const PatchImage& image, const MaskView& mask, int patch,
-                           const PatchImage& grad_mask, void* stream) {
+Status patch_mask_gradient(const TensorView& grad, const TokenView& tokens, const int64_t* index,
+                           int64_t count, const TensorView& image, const MaskView& mask, int patch,
+                           const TensorView& grad_mask, void* stream) {
   const GradientCall call{grad, image, grad_mask, tokens, mask_of(mask), index, patch};
   return count == 0 ? Status::ok : launch(mask_gradient_kernel, call, count, stream);
 }

@@ -24,8 +24,8 @@ void call(const char* function, const Run& run) {
 void neighborhood(const py::object& query, const py::object& key, const py::object& value,
                   const py::object& mask, const py::object& key_mask, int64_t window, int heads,
                   float scale, const py::object& out, uintptr_t lse, uintptr_t stream) {
-  const FeatureView q = feature_view(query), k = feature_view(key), v = feature_view(value);
-  const FeatureView to = feature_view(out);
+  const TensorView q = tensor_view(query), k = tensor_view(key), v = tensor_view(value);
+  const TensorView to = tensor_view(out);
   const MaskView m = mask_view(mask), km = mask_view(key_mask);
   call("neighborhood_attention", [&] {
     return cuda::neighborhood_attention(q, k, v, m, km, window, heads, scale, to,
@@ -39,9 +39,9 @@ void neighborhood_backward(const py::object& grad, const py::object& query, cons
                            float scale, uintptr_t inner, const py::object& grad_query,
                            const py::object& grad_key, const py::object& grad_value,
                            uintptr_t stream) {
-  const FeatureView g = feature_view(grad), q = feature_view(query), k = feature_view(key);
-  const FeatureView v = feature_view(value), gq = feature_view(grad_query);
-  const FeatureView gk = feature_view(grad_key), gv = feature_view(grad_value);
+  const TensorView g = tensor_view(grad), q = tensor_view(query), k = tensor_view(key);
+  const TensorView v = tensor_view(value), gq = tensor_view(grad_query);
+  const TensorView gk = tensor_view(grad_key), gv = tensor_view(grad_value);
   const MaskView m = mask_view(mask), km = mask_view(key_mask);
   call("neighborhood_attention_backward", [&] {
     return cuda::neighborhood_attention_backward(g, q, k, v, m, km, pointer<const float>(lse),
@@ -54,8 +54,8 @@ void nonlocal(const py::object& query, const py::object& key, const py::object& 
               uintptr_t query_index, uintptr_t query_count, uintptr_t key_index,
               uintptr_t key_count, int heads, float scale, const py::object& out, uintptr_t lse,
               uintptr_t stream) {
-  const FeatureView q = feature_view(query), k = feature_view(key), v = feature_view(value);
-  const FeatureView to = feature_view(out);
+  const TensorView q = tensor_view(query), k = tensor_view(key), v = tensor_view(value);
+  const TensorView to = tensor_view(out);
   const Positions own = positions(query_index, query_count, q);
   const Positions other = positions(key_index, key_count, k);
   call("nonlocal_attention", [&] {
@@ -70,9 +70,9 @@ void nonlocal_backward(const py::object& grad, const py::object& query, const py
                        uintptr_t lse, int heads, float scale, uintptr_t inner,
                        const py::object& grad_query, const py::object& grad_key,
                        const py::object& grad_value, uintptr_t stream) {
-  const FeatureView g = feature_view(grad), q = feature_view(query), k = feature_view(key);
-  const FeatureView v = feature_view(value), o = feature_view(out), gq = feature_view(grad_query);
-  const FeatureView gk = feature_view(grad_key), gv = feature_view(grad_value);
+  const TensorView g = tensor_view(grad), q = tensor_view(query), k = tensor_view(key);
+  const TensorView v = tensor_view(value), o = tensor_view(out), gq = tensor_view(grad_query);
+  const TensorView gk = tensor_view(grad_key), gv = tensor_view(grad_value);
   const Positions own = positions(query_index, query_count, q);
   const Positions other = positions(key_index, key_count, k);
   call("nonlocal_attention_backward", [&] {
@@ -84,8 +84,8 @@ void nonlocal_backward(const py::object& grad, const py::object& query, const py
 
 void gate(const py::object& theta, const py::object& phi, const py::object& feature,
           const py::object& mask, const py::object& out, uintptr_t stream) {
-  const FeatureView t = feature_view(theta), p = feature_view(phi), f = feature_view(feature);
-  const FeatureView to = feature_view(out);
+  const TensorView t = tensor_view(theta), p = tensor_view(phi), f = tensor_view(feature);
+  const TensorView to = tensor_view(out);
   const MaskView m = mask_view(mask);
   call("similarity_gate",
        [&] { return cuda::similarity_gate(t, p, f, m, to, pointer<void>(stream)); });
@@ -95,10 +95,10 @@ void gate_backward(const py::object& grad, const py::object& theta, const py::ob
                    const py::object& feature, const py::object& mask, const py::object& grad_theta,
                    const py::object& grad_phi, const py::object& grad_feature,
                    const py::object& grad_mask, uintptr_t stream) {
-  const FeatureView g = feature_view(grad), t = feature_view(theta), p = feature_view(phi);
-  const FeatureView f = feature_view(feature), gt = feature_view(grad_theta);
-  const FeatureView gp = feature_view(grad_phi), gf = feature_view(grad_feature);
-  const FeatureView gm = feature_view(grad_mask);
+  const TensorView g = tensor_view(grad), t = tensor_view(theta), p = tensor_view(phi);
+  const TensorView f = tensor_view(feature), gt = tensor_view(grad_theta);
+  const TensorView gp = tensor_view(grad_phi), gf = tensor_view(grad_feature);
+  const TensorView gm = tensor_view(grad_mask);
   const MaskView m = mask_view(mask);
   call("similarity_gate_backward", [&] {
     return cuda::similarity_gate_backward(g, t, p, f, m, gt, gp, gf, gm, pointer<void>(stream));

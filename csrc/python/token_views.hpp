@@ -7,23 +7,6 @@
 
 namespace vharm::python {
 
-// (pointer, dtype, n, c, h, w, stride n, c, h, w); None is no image: data == nullptr.
-inline PatchImage patch_image(const py::object& o) {
-  if (o.is_none()) return {nullptr, DType::f32, 0, 0, 0, 0, 0, 0, 0, 0};
-  const auto t = o.cast<py::tuple>();
-  const auto i = [&](int k) { return t[k].cast<int64_t>(); };
-  return {pointer<void>(t[0].cast<uintptr_t>()),
-          static_cast<DType>(t[1].cast<int>()),
-          i(2),
-          i(3),
-          i(4),
-          i(5),
-          i(6),
-          i(7),
-          i(8),
-          i(9)};
-}
-
 // (pointer, dtype); None is no tokens: data == nullptr.
 inline TokenView token_view(const py::object& o) {
   if (o.is_none()) return {nullptr, DType::f32};

@@ -8,7 +8,7 @@ namespace vharm::python {
 void bind_tokens(py::module_& module) {
   module.def("foreground_patches",
              [](const py::tuple& mask, int patch, uintptr_t out, int threads) {
-               const PatchImage from = patch_image(mask);
+               const TensorView from = tensor_view(mask);
                Status status;
                {
                  py::gil_scoped_release release;
@@ -19,7 +19,7 @@ void bind_tokens(py::module_& module) {
   module.def(
       "pack_patches", [](const py::tuple& image, uintptr_t index, int64_t count,
                          const py::object& mask, int patch, const py::tuple& tokens, int threads) {
-        const PatchImage from = patch_image(image);
+        const TensorView from = tensor_view(image);
         const MaskView m = mask_view(mask);
         const TokenView to = token_view(tokens);
         Status status;
@@ -33,7 +33,7 @@ void bind_tokens(py::module_& module) {
                                   const py::object& image, const py::object& mask, int patch,
                                   const py::tuple& out, int threads) {
     const TokenView from = token_view(tokens);
-    const PatchImage under = patch_image(image), to = patch_image(out);
+    const TensorView under = tensor_view(image), to = tensor_view(out);
     const MaskView m = mask_view(mask);
     Status status;
     {
@@ -46,8 +46,8 @@ void bind_tokens(py::module_& module) {
                                        uintptr_t index, int64_t count, const py::tuple& image,
                                        const py::object& mask, int patch,
                                        const py::tuple& grad_mask, int threads) {
-    const PatchImage g = patch_image(grad), v = patch_image(image);
-    const PatchImage to = patch_image(grad_mask);
+    const TensorView g = tensor_view(grad), v = tensor_view(image);
+    const TensorView to = tensor_view(grad_mask);
     const TokenView t = token_view(tokens);
     const MaskView m = mask_view(mask);
     Status status;

@@ -23,7 +23,7 @@ void check_cuda(Status status, const char* function) {
 void bind_tokens_cuda(py::module_& module) {
   module.def("foreground_patches", [](const py::tuple& mask, int patch, uintptr_t out,
                                       uintptr_t stream) {
-    const PatchImage from = patch_image(mask);
+    const TensorView from = tensor_view(mask);
     Status status;
     {
       py::gil_scoped_release release;
@@ -34,7 +34,7 @@ void bind_tokens_cuda(py::module_& module) {
   module.def("pack_patches",
              [](const py::tuple& image, uintptr_t index, int64_t count, const py::object& mask,
                 int patch, const py::tuple& tokens, uintptr_t stream) {
-               const PatchImage from = patch_image(image);
+               const TensorView from = tensor_view(image);
                const MaskView m = mask_view(mask);
                const TokenView to = token_view(tokens);
                Status status;
@@ -49,7 +49,7 @@ void bind_tokens_cuda(py::module_& module) {
              [](const py::object& tokens, uintptr_t slots, const py::object& image,
                 const py::object& mask, int patch, const py::tuple& out, uintptr_t stream) {
                const TokenView from = token_view(tokens);
-               const PatchImage under = patch_image(image), to = patch_image(out);
+               const TensorView under = tensor_view(image), to = tensor_view(out);
                const MaskView m = mask_view(mask);
                Status status;
                {
@@ -63,8 +63,8 @@ void bind_tokens_cuda(py::module_& module) {
              [](const py::tuple& grad, const py::tuple& tokens, uintptr_t index, int64_t count,
                 const py::tuple& image, const py::object& mask, int patch,
                 const py::tuple& grad_mask, uintptr_t stream) {
-               const PatchImage g = patch_image(grad), v = patch_image(image);
-               const PatchImage to = patch_image(grad_mask);
+               const TensorView g = tensor_view(grad), v = tensor_view(image);
+               const TensorView to = tensor_view(grad_mask);
                const TokenView t = token_view(tokens);
                const MaskView m = mask_view(mask);
                Status status;

@@ -40,6 +40,23 @@ inline ImageView optional_image(const py::object& o) {
   return image_view(o.cast<py::tuple>());
 }
 
+// (pointer, dtype, n, c, h, w, strides in the same order); None is no tensor: data == nullptr.
+inline TensorView tensor_view(const py::object& o) {
+  if (o.is_none()) return {nullptr, DType::f32, 0, 0, 0, 0, 0, 0, 0, 0};
+  const auto t = o.cast<py::tuple>();
+  const auto i = [&](int k) { return t[k].cast<int64_t>(); };
+  return {pointer<void>(t[0].cast<uintptr_t>()),
+          static_cast<DType>(t[1].cast<int>()),
+          i(2),
+          i(3),
+          i(4),
+          i(5),
+          i(6),
+          i(7),
+          i(8),
+          i(9)};
+}
+
 // None is a mask of ones.
 inline MaskView mask_view(const py::object& o) {
   if (o.is_none()) return {nullptr, DType::f32, 0, 0, 0, 0.0f, 1.0f, 1.0f};

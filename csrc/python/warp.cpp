@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vharm/warp.hpp"
 
-#include "python/tensors.hpp"
+#include "python/views.hpp"
 
 namespace vharm::python {
 

@@ -3,7 +3,7 @@
 // the result must be the same on every run, instead of a number of threads.
 #include "vharm/warp_cuda.hpp"
 
-#include "python/tensors.hpp"
+#include "python/views.hpp"
 #include "vharm/filters_cuda.hpp"
 
 namespace vharm::python {

@@ -192,74 +192,73 @@ Status flow_consistency(const TensorView& forward, const TensorView& backward, f
   return kernels().flow_consistency(forward, backward, alpha, beta, out, threads);
 }
 
-Status neighborhood_attention(const FeatureView& q, const FeatureView& k, const FeatureView& v,
+Status neighborhood_attention(const TensorView& q, const TensorView& k, const TensorView& v,
                               const MaskView& mask, const MaskView& key_mask, int64_t window,
-                              int heads, float scale, const FeatureView& out, float* lse,
+                              int heads, float scale, const TensorView& out, float* lse,
                               int threads) {
   return kernels().neighborhood_attention(q, k, v, mask, key_mask, window, heads, scale, out, lse,
                                           threads);
 }
 
-Status neighborhood_attention_backward(const FeatureView& grad, const FeatureView& q,
-                                       const FeatureView& k, const FeatureView& v,
+Status neighborhood_attention_backward(const TensorView& grad, const TensorView& q,
+                                       const TensorView& k, const TensorView& v,
                                        const MaskView& mask, const MaskView& key_mask,
                                        const float* lse, int64_t window, int heads, float scale,
-                                       float* inner, const FeatureView& grad_q,
-                                       const FeatureView& grad_k, const FeatureView& grad_v,
+                                       float* inner, const TensorView& grad_q,
+                                       const TensorView& grad_k, const TensorView& grad_v,
                                        int threads) {
   return kernels().neighborhood_attention_backward(grad, q, k, v, mask, key_mask, lse, window,
                                                    heads, scale, inner, grad_q, grad_k, grad_v,
                                                    threads);
 }
 
-Status nonlocal_attention(const FeatureView& q, const FeatureView& k, const FeatureView& v,
+Status nonlocal_attention(const TensorView& q, const TensorView& k, const TensorView& v,
                           const Positions& queries, const Positions& keys, int heads, float scale,
-                          const FeatureView& out, float* lse, int threads) {
+                          const TensorView& out, float* lse, int threads) {
   return kernels().nonlocal_attention(q, k, v, queries, keys, heads, scale, out, lse, threads);
 }
 
-Status nonlocal_attention_backward(const FeatureView& grad, const FeatureView& q,
-                                   const FeatureView& k, const FeatureView& v,
-                                   const Positions& queries, const Positions& keys,
-                                   const FeatureView& out, const float* lse, int heads, float scale,
-                                   float* inner, const FeatureView& grad_q,
-                                   const FeatureView& grad_k, const FeatureView& grad_v,
+Status nonlocal_attention_backward(const TensorView& grad, const TensorView& q, const TensorView& k,
+                                   const TensorView& v, const Positions& queries,
+                                   const Positions& keys, const TensorView& out, const float* lse,
+                                   int heads, float scale, float* inner, const TensorView& grad_q,
+                                   const TensorView& grad_k, const TensorView& grad_v,
                                    int threads) {
   return kernels().nonlocal_attention_backward(grad, q, k, v, queries, keys, out, lse, heads, scale,
                                                inner, grad_q, grad_k, grad_v, threads);
 }
 
-Status similarity_gate(const FeatureView& theta, const FeatureView& phi, const FeatureView& feature,
-                       const MaskView& mask, const FeatureView& out, int threads) {
+Status similarity_gate(const TensorView& theta, const TensorView& phi, const TensorView& feature,
+                       const MaskView& mask, const TensorView& out, int threads) {
   return kernels().similarity_gate(theta, phi, feature, mask, out, threads);
 }
 
-Status similarity_gate_backward(const FeatureView& grad, const FeatureView& theta,
-                                const FeatureView& phi, const FeatureView& feature,
-                                const MaskView& mask, const FeatureView& grad_theta,
-                                const FeatureView& grad_phi, const FeatureView& grad_feature,
-                                const FeatureView& grad_mask, int threads) {
+Status similarity_gate_backward(const TensorView& grad, const TensorView& theta,
+                                const TensorView& phi, const TensorView& feature,
+                                const MaskView& mask, const TensorView& grad_theta,
+                                const TensorView& grad_phi, const TensorView& grad_feature,
+                                const TensorView& grad_mask, int threads) {
   return kernels().similarity_gate_backward(grad, theta, phi, feature, mask, grad_theta, grad_phi,
                                             grad_feature, grad_mask, threads);
 }
 
-Status foreground_patches(const PatchImage& mask, int patch, uint8_t* out, int threads) {
+Status foreground_patches(const TensorView& mask, int patch, uint8_t* out, int threads) {
   return kernels().foreground_patches(mask, patch, out, threads);
 }
 
-Status pack_patches(const PatchImage& image, const int64_t* index, int64_t count,
+Status pack_patches(const TensorView& image, const int64_t* index, int64_t count,
                     const MaskView& mask, int patch, const TokenView& tokens, int threads) {
   return kernels().pack_patches(image, index, count, mask, patch, tokens, threads);
 }
 
-Status unpack_patches(const TokenView& tokens, const int64_t* slots, const PatchImage& image,
-                      const MaskView& mask, int patch, const PatchImage& out, int threads) {
+Status unpack_patches(const TokenView& tokens, const int64_t* slots, const TensorView& image,
+                      const MaskView& mask, int patch, const TensorView& out, int threads) {
   return kernels().unpack_patches(tokens, slots, image, mask, patch, out, threads);
 }
 
-Status patch_mask_gradient(const PatchImage& grad, const TokenView& tokens, const int64_t* index,
-                           int64_t count, const PatchImage& image, const MaskView& mask, int patch,
-                           const PatchImage& grad_mask, int threads) {
+Status patch_mask_gradient(const TensorView& grad, const TokenView& tokens, const int64_t* index,
+                           int64_t count, const TensorView& image, const MaskView& mask, int patch,
+                           const TensorView& grad_mask, int threads) {
   return kernels().patch_mask_gradient(grad, tokens, index, count, image, mask, patch, grad_mask,
                                        threads);
 }

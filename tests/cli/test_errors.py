@@ -154,7 +154,9 @@ def test_interrupt_leaves_nothing_half_written(tmp_path):
         _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 130, errors
+    # A shell reports 130 for both: Python ends by the signal itself where Ctrl-C met an `exec` of
+    # some library's import, although the interrupt was handled.
+    assert process.returncode in (130, -signal.SIGINT), errors
     assert "interrupted" in errors
     assert "Traceback" not in errors
     assert not out.exists()

@@ -100,7 +100,7 @@ class _Native:
 
 
 def features(tensor: Tensor | None) -> tuple[int, ...] | None:
-    """(pointer, dtype, n, c, h, w, stride n, c, h, w) for vharm::FeatureView, or None."""
+    """(pointer, dtype, n, c, h, w, stride n, c, h, w) for vharm::TensorView, or None."""
     if tensor is None:
         return None
     return (tensor.data_ptr(), DTYPE_CODES[tensor.dtype], *tensor.shape, *tensor.stride())

@@ -29,14 +29,14 @@ class _Native:
             function(*arguments, torch.cuda.current_stream().cuda_stream)
 
     def foreground_patches(self, mask: Tensor, patch: int, nhwc: bool, out: Tensor) -> None:
-        self._call("foreground_patches", mask, _patch_image(mask, nhwc), patch, out.data_ptr())
+        self._call("foreground_patches", mask, _tensor_view(mask, nhwc), patch, out.data_ptr())
 
     def pack(
         self, image: Tensor, index: Tensor, mask: Tensor | None, patch: int, nhwc: bool,
         tokens: Tensor,
     ) -> None:  # fmt: skip
         self._call(
-            "pack_patches", image, _patch_image(image, nhwc), index.data_ptr(), index.numel(),
+            "pack_patches", image, _tensor_view(image, nhwc), index.data_ptr(), index.numel(),
             _mask(mask, nhwc), patch, _tokens(tokens),
         )  # fmt: skip
 
@@ -46,8 +46,8 @@ class _Native:
     ) -> None:  # fmt: skip
         self._call(
             "unpack_patches", out, None if tokens is None else _tokens(tokens), slots.data_ptr(),
-            None if image is None else _patch_image(image, nhwc), _mask(mask, nhwc), patch,
-            _patch_image(out, nhwc),
+            None if image is None else _tensor_view(image, nhwc), _mask(mask, nhwc), patch,
+            _tensor_view(out, nhwc),
         )  # fmt: skip
 
     def mask_gradient(
@@ -55,9 +55,9 @@ class _Native:
         patch: int, nhwc: bool, out: Tensor,
     ) -> None:  # fmt: skip
         self._call(
-            "patch_mask_gradient", grad, _patch_image(grad, nhwc), _tokens(tokens),
-            index.data_ptr(), index.numel(), _patch_image(image, nhwc), _mask(mask, nhwc),
-            patch, _patch_image(out, nhwc),
+            "patch_mask_gradient", grad, _tensor_view(grad, nhwc), _tokens(tokens),
+            index.data_ptr(), index.numel(), _tensor_view(image, nhwc), _mask(mask, nhwc),
+            patch, _tensor_view(out, nhwc),
         )  # fmt: skip
 
 
@@ -70,8 +70,8 @@ def _tokens(tokens: Tensor) -> tuple[int, int]:
     return tokens.data_ptr(), DTYPE_CODES[tokens.dtype]
 
 
-def _patch_image(tensor: Tensor, nhwc: bool) -> tuple[int, ...]:
-    """(pointer, dtype, n, c, h, w, stride n, c, h, w) for vharm::PatchImage."""
+def _tensor_view(tensor: Tensor, nhwc: bool) -> tuple[int, ...]:
+    """(pointer, dtype, n, c, h, w, stride n, c, h, w) for vharm::TensorView."""
     n, a, b, c = tensor.shape
     sn, sa, sb, sc = tensor.stride()
     sizes = (n, c, a, b, sn, sc, sa, sb) if nhwc else (n, a, b, c, sn, sa, sb, sc)

@@ -13,44 +13,45 @@ namespace vharm::cuda {
 
 // Channels are cut into `heads` equal runs. out is like v, overwritten everywhere, zero where the
 // mask is not above zero; lse [n, heads, h, w] is contiguous.
-VHARM_API Status neighborhood_attention(const FeatureView& q, const FeatureView& k,
-                                        const FeatureView& v, const MaskView& mask,
+VHARM_API Status neighborhood_attention(const TensorView& q, const TensorView& k,
+                                        const TensorView& v, const MaskView& mask,
                                         const MaskView& key_mask, int64_t window, int heads,
-                                        float scale, const FeatureView& out, float* lse,
+                                        float scale, const TensorView& out, float* lse,
                                         void* stream);
 
 // inner [n, heads, h, w] is scratch. Gradients that are not wanted have data == nullptr.
-VHARM_API Status neighborhood_attention_backward(
-    const FeatureView& grad, const FeatureView& q, const FeatureView& k, const FeatureView& v,
-    const MaskView& mask, const MaskView& key_mask, const float* lse, int64_t window, int heads,
-    float scale, float* inner, const FeatureView& grad_q, const FeatureView& grad_k,
-    const FeatureView& grad_v, void* stream);
+VHARM_API Status neighborhood_attention_backward(const TensorView& grad, const TensorView& q,
+                                                 const TensorView& k, const TensorView& v,
+                                                 const MaskView& mask, const MaskView& key_mask,
+                                                 const float* lse, int64_t window, int heads,
+                                                 float scale, float* inner,
+                                                 const TensorView& grad_q, const TensorView& grad_k,
+                                                 const TensorView& grad_v, void* stream);
 
 // Writes out and lse at the queries' positions only; they start out zero.
-VHARM_API Status nonlocal_attention(const FeatureView& q, const FeatureView& k,
-                                    const FeatureView& v, const Positions& queries,
-                                    const Positions& keys, int heads, float scale,
-                                    const FeatureView& out, float* lse, void* stream);
+VHARM_API Status nonlocal_attention(const TensorView& q, const TensorView& k, const TensorView& v,
+                                    const Positions& queries, const Positions& keys, int heads,
+                                    float scale, const TensorView& out, float* lse, void* stream);
 
 // The gradients start out zero.
-VHARM_API Status nonlocal_attention_backward(const FeatureView& grad, const FeatureView& q,
-                                             const FeatureView& k, const FeatureView& v,
+VHARM_API Status nonlocal_attention_backward(const TensorView& grad, const TensorView& q,
+                                             const TensorView& k, const TensorView& v,
                                              const Positions& queries, const Positions& keys,
-                                             const FeatureView& out, const float* lse, int heads,
-                                             float scale, float* inner, const FeatureView& grad_q,
-                                             const FeatureView& grad_k, const FeatureView& grad_v,
+                                             const TensorView& out, const float* lse, int heads,
+                                             float scale, float* inner, const TensorView& grad_q,
+                                             const TensorView& grad_k, const TensorView& grad_v,
                                              void* stream);
 
 // out = feature * (1 + m (a - 1)), a = sigmoid(sum_c theta_c phi_c).
-VHARM_API Status similarity_gate(const FeatureView& theta, const FeatureView& phi,
-                                 const FeatureView& feature, const MaskView& mask,
-                                 const FeatureView& out, void* stream);
+VHARM_API Status similarity_gate(const TensorView& theta, const TensorView& phi,
+                                 const TensorView& feature, const MaskView& mask,
+                                 const TensorView& out, void* stream);
 
-VHARM_API Status similarity_gate_backward(const FeatureView& grad, const FeatureView& theta,
-                                          const FeatureView& phi, const FeatureView& feature,
-                                          const MaskView& mask, const FeatureView& grad_theta,
-                                          const FeatureView& grad_phi,
-                                          const FeatureView& grad_feature,
-                                          const FeatureView& grad_mask, void* stream);
+VHARM_API Status similarity_gate_backward(const TensorView& grad, const TensorView& theta,
+                                          const TensorView& phi, const TensorView& feature,
+                                          const MaskView& mask, const TensorView& grad_theta,
+                                          const TensorView& grad_phi,
+                                          const TensorView& grad_feature,
+                                          const TensorView& grad_mask, void* stream);
 
 }  // namespace vharm::cuda

@@ -25,6 +25,5 @@ VHARM_HD float select(bool m, float a, float b) { return m ? a : b; }
 VHARM_HD float vsqrt(float a) { return sqrtf(a); }
 VHARM_HD float vlog2(float a) { return log2f(a); }
 VHARM_HD float vexp2(float a) { return exp2f(a); }
-VHARM_HD float vrcp(float a) { return 1.0f / a; }
 
 }  // namespace vharm

@@ -17,26 +17,18 @@
 
 namespace vharm {
 
-// A batch of images with any number of channels in any layout.
-struct PatchImage {
-  void* data;
-  DType dtype;             // u8 and u16 are full scale, floats are in [0, 1]
-  int64_t n, c, h, w;      // h and w are multiples of the patch
-  int64_t sn, sc, sh, sw;  // strides in samples
-};
-
 struct TokenView {
   void* data;  // contiguous
   DType dtype;
 };
 
 // out [n, P]: 1 where any sample of the patch (of the first channel) is above 0.
-VHARM_API Status foreground_patches(const PatchImage& mask, int patch, uint8_t* out, int threads);
+VHARM_API Status foreground_patches(const TensorView& mask, int patch, uint8_t* out, int threads);
 
 // The patches named by index [count], each sample times the mask where there is one. Numbers
 // outside [0, n * P) give zeros. Equal dtypes without a mask move the samples as they are; any
 // others go through float.
-VHARM_API Status pack_patches(const PatchImage& image, const int64_t* index, int64_t count,
+VHARM_API Status pack_patches(const TensorView& image, const int64_t* index, int64_t count,
                               const MaskView& mask, int patch, const TokenView& tokens,
                               int threads);
 
@@ -45,14 +37,14 @@ VHARM_API Status pack_patches(const PatchImage& image, const int64_t* index, int
 // tokens.data == nullptr stands for zeros, and so does image.data == nullptr. out may be the image
 // itself: then nothing but the patches that take a token is touched.
 VHARM_API Status unpack_patches(const TokenView& tokens, const int64_t* slots,
-                                const PatchImage& image, const MaskView& mask, int patch,
-                                const PatchImage& out, int threads);
+                                const TensorView& image, const MaskView& mask, int patch,
+                                const TensorView& out, int threads);
 
 // grad_mask (one channel) of unpack_patches: sum over channels of grad * (token - image) in the
 // patches of index where the mask is above 0; the rest is 0 there, and elsewhere left as it is.
-VHARM_API Status patch_mask_gradient(const PatchImage& grad, const TokenView& tokens,
-                                     const int64_t* index, int64_t count, const PatchImage& image,
-                                     const MaskView& mask, int patch, const PatchImage& grad_mask,
+VHARM_API Status patch_mask_gradient(const TensorView& grad, const TokenView& tokens,
+                                     const int64_t* index, int64_t count, const TensorView& image,
+                                     const MaskView& mask, int patch, const TensorView& grad_mask,
                                      int threads);
 
 // ---- shared arithmetic --------------------------------------------------------------------------
@@ -62,7 +54,7 @@ struct PatchPlace {
   int64_t n, y, x;
   bool exists;
 
-  VHARM_HD PatchPlace(const PatchImage& image, int patch, int64_t number) {
+  VHARM_HD PatchPlace(const TensorView& image, int patch, int64_t number) {
     const int64_t columns = image.w / patch, rows = image.h / patch;
     const int64_t row = number / columns;
     exists = number >= 0 && row < image.n * rows;
@@ -72,7 +64,7 @@ struct PatchPlace {
   }
 };
 
-VHARM_HD int64_t offset_of(const PatchImage& v, int64_t n, int64_t y, int64_t x) {
+VHARM_HD int64_t offset_of(const TensorView& v, int64_t n, int64_t y, int64_t x) {
   return n * v.sn + y * v.sh + x * v.sw;
 }
 

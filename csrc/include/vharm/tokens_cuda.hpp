@@ -13,19 +13,19 @@
 
 namespace vharm::cuda {
 
-VHARM_API Status foreground_patches(const PatchImage& mask, int patch, uint8_t* out, void* stream);
+VHARM_API Status foreground_patches(const TensorView& mask, int patch, uint8_t* out, void* stream);
 
-VHARM_API Status pack_patches(const PatchImage& image, const int64_t* index, int64_t count,
+VHARM_API Status pack_patches(const TensorView& image, const int64_t* index, int64_t count,
                               const MaskView& mask, int patch, const TokenView& tokens,
                               void* stream);
 
 VHARM_API Status unpack_patches(const TokenView& tokens, const int64_t* slots,
-                                const PatchImage& image, const MaskView& mask, int patch,
-                                const PatchImage& out, void* stream);
+                                const TensorView& image, const MaskView& mask, int patch,
+                                const TensorView& out, void* stream);
 
-VHARM_API Status patch_mask_gradient(const PatchImage& grad, const TokenView& tokens,
-                                     const int64_t* index, int64_t count, const PatchImage& image,
-                                     const MaskView& mask, int patch, const PatchImage& grad_mask,
+VHARM_API Status patch_mask_gradient(const TensorView& grad, const TokenView& tokens,
+                                     const int64_t* index, int64_t count, const TensorView& image,
+                                     const MaskView& mask, int patch, const TensorView& grad_mask,
                                      void* stream);
 
 }  // namespace vharm::cuda

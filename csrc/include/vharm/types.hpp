@@ -33,6 +33,14 @@ struct ImageView {
   int64_t sn, sc, sh, sw;  // strides in samples
 };
 
+// A batch of images or feature maps of any number of channels, in any layout.
+struct TensorView {
+  void* data;
+  DType dtype;  // u8 and u16 are full scale, floats as they are
+  int64_t n, c, h, w;
+  int64_t sn, sc, sh, sw;  // strides in samples
+};
+
 // A batch of masks, or none: data == nullptr means one everywhere.
 // The mask value is strength * clamp((sample - black) / (white - black), 0, 1).
 struct MaskView {

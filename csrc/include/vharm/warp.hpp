@@ -10,14 +10,6 @@
 
 namespace vharm {
 
-// A batch of images of any number of channels, in any layout.
-struct TensorView {
-  void* data;
-  DType dtype;
-  int64_t n, c, h, w;
-  int64_t sn, sc, sh, sw;  // strides in samples
-};
-
 // ---- per pixel ----------------------------------------------------------------------------------
 
 // Whole numbers up to here are exact in float; a larger displacement leaves any frame.
