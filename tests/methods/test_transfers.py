@@ -10,7 +10,7 @@ import torch
 
 from vharm.looks import LutLook
 from vharm.methods import Histogram, Mkl, Reinhard, histogram, mkl, reinhard
-from vharm.methods.color import lab_to_rgb, rgb_to_lab
+from vharm.color import lab_to_rgb, rgb_to_lab
 from vharm.methods.transfer import Moments
 
 METHODS = (Mkl, Reinhard, Histogram)

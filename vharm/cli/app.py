@@ -12,6 +12,7 @@ from .demo import demo
 from .doctor import doctor
 from .harmonize import harmonize
 from .methods import methods
+from .train import export, train
 
 app = typer.Typer(
     name="vharm",
@@ -39,5 +40,5 @@ def _everything(
     pass
 
 
-for _command in (harmonize, methods, doctor, demo):
+for _command in (harmonize, methods, doctor, demo, train, export):
     app.command()(_command)

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .color import lab_to_rgb, rgb_to_lab
+from vharm.color import lab_to_rgb, rgb_to_lab
+
 from .transfer import ColourTransfer, region_moments
 
 # Added to both deviations (squared), in Lab units: a flat region has no contrast to stretch.

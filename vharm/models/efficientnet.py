@@ -29,6 +29,11 @@ NORM_MOMENTUM = 0.01
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
+# EfficientNet-Lite removes these instead, at full scale 127 and 128.
+LITE_MEAN = (127 / 255,) * 3
+LITE_DEVIATION = (128 / 255,) * 3
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"silu": nn.SiLU, "relu6": nn.ReLU6}
 SQUEEZE_RATIO = 4
 CHANNEL_MULTIPLE = 8
 
@@ -87,6 +92,8 @@ class EncoderConfig:
         head: channels of the encoder's output.
         drop_connect: rate at which the last block's branch is dropped in training; it grows
             linearly from 0 at the first block, in [0, 1).
+        squeeze: whether blocks have a squeeze-and-excitation gate; the Lite networks have none.
+        activation: "silu" (swish), or "relu6" as in the Lite networks.
     """
 
     stages: tuple[Stage, ...] = B0_STAGES
@@ -95,6 +102,8 @@ class EncoderConfig:
     stem: int = 32
     head: int = 1280
     drop_connect: float = 0.2
+    squeeze: bool = True
+    activation: str = "silu"
 
     def __post_init__(self) -> None:
         if not isinstance(self.stages, tuple) or not all(
@@ -108,6 +117,15 @@ class EncoderConfig:
                 raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
         if not 0 <= self.drop_connect < 1:
             raise ValueError(f"drop_connect: expected a rate in [0, 1), got {self.drop_connect}")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(
+                f"activation: expected {' or '.join(ACTIVATIONS)}, got {self.activation!r}"
+            )
+
+    @classmethod
+    def lite(cls, **changes: Any) -> EncoderConfig:
+        """EfficientNet-Lite0: B0 without gates and with ReLU6, about half its time on a CPU."""
+        return cls(**{"squeeze": False, "activation": "relu6", **changes})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> EncoderConfig:
@@ -212,20 +230,23 @@ class MBConv(nn.Module):
         kernel: int,
         stride: int,
         drop_rate: float = 0.0,
+        squeeze: bool = True,
+        activation: str = "silu",
     ) -> None:
         super().__init__()
         hidden = inputs * expansion
         self.expand = ConvNorm(inputs, hidden) if expansion > 1 else None
         self.depthwise = ConvNorm(hidden, hidden, kernel, stride, groups=hidden)
-        self.gate = SqueezeExcite(hidden, max(inputs // SQUEEZE_RATIO, 1))
+        self.gate = SqueezeExcite(hidden, max(inputs // SQUEEZE_RATIO, 1)) if squeeze else None
         self.project = ConvNorm(hidden, outputs)
         self.residual = stride == 1 and inputs == outputs
         self.drop_rate = drop_rate
+        self.activation = ACTIVATIONS[activation](inplace=True)
 
     def forward(self, features: Tensor) -> Tensor:
-        hidden = features if self.expand is None else F.silu(self.expand(features))
-        hidden = F.silu(self.depthwise(hidden))
-        hidden = self.project(self.gate(hidden))
+        hidden = features if self.expand is None else self.activation(self.expand(features))
+        hidden = self.activation(self.depthwise(hidden))
+        hidden = self.project(hidden if self.gate is None else self.gate(hidden))
         if not self.residual:
             return hidden
         if self.training:
@@ -252,6 +273,7 @@ class Encoder(nn.Module):
         self.blocks, inputs = _build_blocks(config, stem)
         self.channels = config.channels(config.head)
         self.head = ConvNorm(inputs, self.channels)
+        self.activation = ACTIVATIONS[config.activation](inplace=True)
         self.apply(_initialise)
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
@@ -266,10 +288,10 @@ class Encoder(nn.Module):
         """
         foreground = self.stem_foreground(torch.cat((image, mask), 1))
         background = self.stem_background(torch.cat((image, 1 - mask), 1))
-        features = F.silu(torch.cat((foreground, background), 1))
+        features = self.activation(torch.cat((foreground, background), 1))
         for block in self.blocks:
             features = block(features)
-        return F.silu(self.head(features))
+        return self.activation(self.head(features))
 
 
 def load_imagenet_backbone(path: str | PathLike[str], encoder: Encoder) -> tuple[str, ...]:
@@ -277,11 +299,12 @@ def load_imagenet_backbone(path: str | PathLike[str], encoder: Encoder) -> tuple
 
     The first half of the classifier's stem filters becomes the foreground branch, the second the
     background branch, and neither looks at the mask yet. The classifier expects ImageNet's mean
-    and deviation removed and the encoder does not, so both are folded into the stem: away from
-    the borders the encoder computes what the classifier did.
+    and deviation removed (the Lite networks: 127 and 128 levels) and the encoder does not, so
+    both are folded into the stem: away from the borders the encoder computes what the classifier
+    did.
 
     Args:
-        path: `.pth`, `.pt` or `.ckpt` checkpoint of a network of the encoder's size.
+        path: `.pth`, `.pt` or `.ckpt` checkpoint of a network of the encoder's size and kind.
         encoder: filled in place, left as it was on an error.
 
     Returns:
@@ -302,8 +325,10 @@ def load_imagenet_backbone(path: str | PathLike[str], encoder: Encoder) -> tuple
             f"{path}: _conv_stem.weight: expected [an even number,3,3,3], "
             f"found {list(kernel.shape)}"
         )
-    kernel = kernel / torch.tensor(IMAGENET_DEVIATION).view(1, 3, 1, 1)
-    mean = torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
+    lite = not encoder.config.squeeze
+    mean = torch.tensor(LITE_MEAN if lite else IMAGENET_MEAN).view(1, 3, 1, 1)
+    deviation = torch.tensor(LITE_DEVIATION if lite else IMAGENET_DEVIATION).view(1, 3, 1, 1)
+    kernel = kernel / deviation
     stem["stem.norm.running_mean"] = shift + (kernel * mean).sum((1, 2, 3))
     stem["stem.conv.weight"] = torch.cat((kernel, torch.zeros_like(kernel[:, :1])), 1)
     for name, tensor in stem.items():
@@ -328,6 +353,8 @@ def _build_blocks(config: EncoderConfig, inputs: int) -> tuple[nn.ModuleList, in
                     kernel=stage.kernel,
                     stride=stage.stride if repeat == 0 else 1,
                     drop_rate=config.drop_connect * len(blocks) / total,
+                    squeeze=config.squeeze,
+                    activation=config.activation,
                 )
             )
             inputs = outputs

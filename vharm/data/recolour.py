@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Composites from photographs: the colours of what the mask marks are changed.
+
+The photograph is then the true answer. Three ways to change colours: white-box filters run in
+reverse (with the arguments that undo them known, and every stage between), look-up tables, and the
+transfer of another foreground's colour statistics.
+
+Shapes use N pictures, K filters, H height, W width; colours are RGB in [0,1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vharm import ops
+from vharm.color import lab_to_rgb, rgb_to_lab
+from vharm.ops.filters import DEFAULT_FILTERS
+
+from . import seeding
+from .luts import Lut
+from .types import DataSet, Sample, Scene
+
+KINDS = ("filters", "lut", "transfer")
+
+# How far each filter is turned, both ways. The first six are those of the released Harmonizer.
+RANGES: dict[str, float] = {
+    "temperature": 0.3, "brightness": 0.5, "contrast": 0.5, "saturation": 0.6, "highlight": 0.4,
+    "shadow": 0.4, "exposure": 0.4, "hue": 0.06,
+}  # fmt: skip
+APPEARANCE_FILTERS = ("exposure", "hue", "saturation", "temperature", "contrast", "highlight",
+                      "shadow")  # fmt: skip
+
+# Regions of fewer pixels have no colour statistics worth transferring.
+TRANSFER_PIXELS = 16
+# A flat region stretched to a lively one's deviation would be noise.
+TRANSFER_GAIN = 2.0
+
+
+def draw_arguments(
+    source: torch.Generator, filters: Sequence[str] = DEFAULT_FILTERS,
+    ranges: Mapping[str, float] = RANGES,
+) -> Tensor:  # fmt: skip
+    """Arguments [K] for `filters`, even over each one's range.
+
+    The released Harmonizer draws evenly; its paper (section 4) from Gaussians it shows in a plot.
+    """
+    width = torch.tensor([ranges[name] for name in filters])
+    return (torch.rand(len(filters), generator=source) * 2 - 1) * width
+
+
+def reverse_filters(
+    image: Tensor, mask: Tensor, arguments: Tensor, filters: Sequence[str] = DEFAULT_FILTERS, *,
+    one_clip: bool = False,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Runs a chain backwards over the foreground, for a network that is to run it forwards.
+
+    The last filter is applied first, each to the whole composite so far; the mask then keeps the
+    background.
+
+    Args:
+        image: [N,3,H,W], the true answer.
+        mask: [N,1,H,W] in [0,1].
+        arguments: [N,K], of the filters as they are applied here. They are not what undoes them.
+        filters: in the order the network will apply them.
+        one_clip: the N pictures are frames of one clip and share the means that filters need, so
+            that the foreground's change does not flicker.
+
+    Returns:
+        The composite [N,3,H,W], and [N,K,3,H,W] what each stage of the network's chain should
+        give: the picture just before that filter was applied here; the last is `image`.
+
+    Source: Ke et al., Harmonizer, ECCV 2022, eq. 8 and 9.
+    """
+    targets: list[Tensor] = []
+    current = image
+    for k in reversed(range(len(filters))):
+        targets.append(current)
+        current = _filtered(current, mask, arguments[:, k : k + 1], filters[k : k + 1], one_clip)
+    return current, torch.stack(targets[::-1], 1)
+
+
+@dataclass(frozen=True)
+class ColourStatistics:
+    """Mean and deviation [3] of a region's colours in CIELAB."""
+
+    mean: Tensor
+    deviation: Tensor
+
+
+def colour_statistics(image: Tensor, mask: Tensor) -> ColourStatistics | None:
+    """Statistics of `image` [3,H,W] under `mask` [1,H,W]; None for a region too small to say."""
+    inside = mask[0] > 0.5
+    if int(inside.sum()) < TRANSFER_PIXELS:
+        return None
+    lab = rgb_to_lab(image.permute(1, 2, 0)[inside])
+    deviation, mean = torch.std_mean(lab, 0)
+    return ColourStatistics(mean, deviation)
+
+
+def transfer_colour(image: Tensor, mask: Tensor, goal: ColourStatistics) -> Tensor:
+    """`image` [N,3,H,W] with the masked regions' colour statistics brought to `goal`.
+
+    One change for all N frames of a clip. Gains stay within 1/2 and 2. A region too small to have
+    statistics leaves the image as it is.
+
+    Source: Reinhard et al., Color transfer between images, 2001, in CIELAB.
+    """
+    flat = image.permute(1, 0, 2, 3).flatten(2).flatten(1)[:, None]
+    own = colour_statistics(flat, mask.permute(1, 0, 2, 3).flatten(2).flatten(1)[:, None])
+    if own is None:
+        return image
+    gain = (goal.deviation / own.deviation.clamp(min=1e-3)).clamp(1 / TRANSFER_GAIN, TRANSFER_GAIN)
+    lab = rgb_to_lab(image.permute(0, 2, 3, 1))
+    moved = lab_to_rgb((lab - own.mean) * gain + goal.mean)
+    return moved.permute(0, 3, 1, 2).clamp(0, 1)
+
+
+def random_colour(image: Tensor, mask: Tensor, source: torch.Generator) -> Tensor:
+    """A random change of appearance over a whole picture or clip.
+
+    Exposure, hue, saturation, temperature, contrast and a tone curve (highlights and shadows), as
+    Huang et al. (TIP 2020, section III-A) recolour foregrounds.
+
+    Args:
+        image: uint8 [3,H,W] or [T,3,H,W].
+        mask: unused; other recolourings need to know where the foreground is.
+        source: what is drawn from.
+
+    Returns:
+        uint8, of the shape given.
+    """
+    frames = image if image.ndim == 4 else image[None]
+    arguments = draw_arguments(source, APPEARANCE_FILTERS).expand(len(frames), -1)
+    changed = _filtered(frames, None, arguments, APPEARANCE_FILTERS, one_clip=True)
+    return changed.reshape(image.shape)
+
+
+class Recoloured:
+    """Composites made from natural scenes; the same for every reader of the same seed.
+
+    Args:
+        scenes: where pictures and masks come from.
+        kinds: ways to change colours, out of `KINDS`; samples take turns.
+        luts: tables for "lut".
+        seed: of everything drawn.
+        filters: for "filters".
+        ranges: how far each is turned.
+
+    Raises:
+        TypeError, ValueError: naming the argument.
+    """
+
+    def __init__(
+        self, scenes: DataSet[Scene], kinds: Sequence[str] = ("filters",), *,
+        luts: Sequence[Lut] = (), seed: int = 0, filters: Sequence[str] = DEFAULT_FILTERS,
+        ranges: Mapping[str, float] = RANGES,
+    ) -> None:  # fmt: skip
+        if isinstance(kinds, str):
+            raise TypeError(f"kinds: expected a sequence of names, got the string {kinds!r}")
+        unknown = [kind for kind in kinds if kind not in KINDS]
+        if unknown or not kinds:
+            found = repr(unknown[0]) if unknown else "none"
+            raise ValueError(f"kinds: expected names out of {', '.join(KINDS)}, got {found}")
+        if "lut" in kinds and not luts:
+            raise ValueError("luts: expected at least one table for kind 'lut', got none")
+        self.scenes = scenes
+        self.kinds = tuple(kinds)
+        self.luts = tuple(luts)
+        self.seed = seed
+        self.filters = tuple(filters)
+        self.ranges = dict(ranges)
+
+    @property
+    def description(self) -> str:
+        """What the set is, in a line."""
+        own = getattr(self.scenes, "description", f"{len(self.scenes)} scenes")
+        tables = f" with {len(self.luts)} tables" if "lut" in self.kinds else ""
+        return f"{own}; foregrounds recoloured by {', '.join(self.kinds)}{tables}, seed {self.seed}"
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index: int) -> Sample:
+        scene = self.scenes[index]
+        source = seeding.generator(self.seed, index)
+        kind = self.kinds[index % len(self.kinds)]
+        frames = scene.frames.float() / 255
+        masks = scene.masks.float() / 255
+        arguments = None
+        if kind == "filters":
+            arguments = draw_arguments(source, self.filters, self.ranges)
+            each = arguments.expand(len(frames), -1)
+            composite, _ = reverse_filters(frames, masks, each, self.filters, one_clip=True)
+        elif kind == "lut":
+            table = self.luts[seeding.integer(source, len(self.luts))].table
+            composite = ops.apply_lut(frames, table.clamp(0, 1), masks)
+        else:
+            goal = self._goal(index, source)
+            changed = frames if goal is None else transfer_colour(frames, masks, goal)
+            composite = masks * changed + (1 - masks) * frames
+        return Sample(
+            name=scene.name,
+            composite=_bytes(composite, scene),
+            masks=scene.masks,
+            target=scene.frames,
+            subset=scene.subset,
+            arguments=arguments,
+            filters=self.filters if arguments is not None else (),
+        )
+
+    def _goal(self, index: int, source: torch.Generator) -> ColourStatistics | None:
+        """The statistics of another scene's foreground."""
+        others = len(self.scenes)
+        other = self.scenes[(index + 1 + seeding.integer(source, max(others - 1, 1))) % others]
+        return colour_statistics(other.frames[0].float() / 255, other.masks[0].float() / 255)
+
+
+def _filtered(
+    image: Tensor, mask: Tensor | None, arguments: Tensor, filters: Sequence[str], one_clip: bool
+) -> Tensor:
+    means = ops.filter_statistics(image, arguments, filters=filters)
+    if one_clip:
+        means = means.mean(0, keepdim=True).expand_as(means)
+    return ops.filter_chain(image, mask, arguments, filters=filters, statistics=means)
+
+
+def _bytes(composite: Tensor, scene: Scene) -> Tensor:
+    """Rounded to uint8, and the scene's own bytes wherever the mask is 0."""
+    rounded = (composite * 255).round().clamp(0, 255).to(torch.uint8)
+    return torch.where(scene.masks > 0, rounded, scene.frames)

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a checkpoint to what users load: float16 weights and a model card."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from vharm._version import __version__
+
+from . import checkpoint
+from .config import ConfigError, from_values, to_toml
+from .recipe import Recipe, get
+
+CARD_SUFFIX = ".md"
+
+
+def export_weights(
+    folder: str | PathLike[str], output: str | PathLike[str], *, best: bool = True,
+    results: str | PathLike[str] | None = None, licence: str = "", data: str = "",
+) -> list[Path]:  # fmt: skip
+    """Writes a training's averaged weights and a model card.
+
+    Args:
+        folder: output folder of the training.
+        output: folder to write in, made if need be.
+        best: the checkpoint that was best on validation; False takes the last one.
+        results: JSON of `vharm eval`, for the card's table of results.
+        licence: of the weights, such as "CC BY-NC 4.0".
+        data: what they were trained on, in words.
+
+    Returns:
+        The files written: weights, then the card.
+
+    Raises:
+        CheckpointError: no usable checkpoint. ConfigError: `results` is not what `vharm eval`
+            writes.
+    """
+    state = checkpoint.load(Path(folder) / (checkpoint.BEST if best else checkpoint.LAST))
+    kind = get(state["recipe"])
+    config = from_values(kind.config_class, state["config"])
+    # The recipe's data are not needed to write weights, and may not be on this machine.
+    recipe = kind.__new__(kind)
+    Recipe.__init__(recipe, config)
+    networks = recipe.bare_networks()
+    for name, network in networks.items():
+        network.load_state_dict(state["networks"][name])
+        if name in state["averages"]:
+            network.load_state_dict(state["averages"][name]["tensors"])
+        network.eval()
+    facts = {
+        "vharm": __version__,
+        "recipe": state["recipe"],
+        "steps": state["step"],
+        "seconds": round(state["seconds"]),
+        "seed": config.seed,
+        "validation": state["figures"],
+        "licence": licence,
+        "data": data,
+    }
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    table = None if results is None else _results(Path(results))
+    paths = recipe.export(networks, output, facts)
+    card = output / f"{paths[0].stem}{CARD_SUFFIX}"
+    _write(card, model_card(facts, to_toml(config), paths, table))
+    return [*paths, card]
+
+
+def model_card(
+    facts: Mapping[str, Any], settings: str, paths: list[Path], results: str | None
+) -> str:
+    """The card as Markdown."""
+    validation = ", ".join(f"{name} {value:.5g}" for name, value in facts["validation"].items())
+    size = ", ".join(f"`{p.name}` ({p.stat().st_size / 2**20:.1f} MiB)" for p in paths)
+    parts = [
+        f"# {paths[0].stem}",
+        f'Weights for `vharm.harmonize(..., method="{facts["recipe"]}")`: {size}.',
+        f"**Licence of the weights:** {facts['licence'] or 'not stated'}. vharm's code is under "
+        "Apache-2.0; the weights follow the terms of the pictures they were trained on.",
+        f"**Data:** {facts['data'] or 'not stated'}",
+        f"**Training:** {facts['steps']} steps in {facts['seconds'] / 3600:.2f} hours, seed "
+        f"{facts['seed']}, vharm {facts['vharm']}.",
+        f"**On photographs held out of the training set, which chose the checkpoint:** "
+        f"{validation}.",
+    ]
+    if results is not None:
+        parts += ["## Results", results]
+    parts += ["## Settings", f"```toml\n{settings}\n```"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _results(path: Path) -> str:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return str(content["markdown"])
+    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ConfigError(f"results: {path} is not a file `vharm eval` wrote: {error}") from error
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

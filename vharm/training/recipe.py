@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a method brings to the trainer: networks, data, a step, a validation."""
+
+from __future__ import annotations
+
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from .config import ConfigError, TrainingConfig
+from .order import Key
+
+
+class KeyedSet(Protocol):
+    """Training pictures, asked for by (epoch, index)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: Key) -> Any: ...
+
+
+class Update(Protocol):
+    """Takes one optimiser's step against a loss; see `Trainer.update`."""
+
+    def __call__(self, optimizer: str, loss: Tensor) -> None: ...
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number to be watched: its name and whether less of it is better."""
+
+    name: str
+    less_is_better: bool = True
+
+
+class Recipe(ABC):
+    """One method's training.
+
+    Attributes:
+        name: how users ask for it.
+        config_class: the settings it understands.
+        watched: the validation figure that decides which checkpoint is the best.
+    """
+
+    name: ClassVar[str]
+    config_class: ClassVar[type[TrainingConfig]]
+    watched: ClassVar[Figure]
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self.config = config
+
+    @abstractmethod
+    def bare_networks(self) -> dict[str, nn.Module]:
+        """The networks with random weights; needs nothing but the settings."""
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The networks as training starts with them; called once, after seeding."""
+        return self.bare_networks()
+
+    def optimizers(self, networks: Mapping[str, nn.Module]) -> dict[str, torch.optim.Optimizer]:
+        """One AdamW over each network, under the network's name."""
+        config = self.config
+        return {
+            name: torch.optim.AdamW(
+                network.parameters(),
+                config.learning_rate,
+                betas=(config.betas[0], config.betas[1]),
+                weight_decay=config.weight_decay,
+            )
+            for name, network in networks.items()
+        }
+
+    @abstractmethod
+    def training_set(self) -> KeyedSet:
+        """Pictures by (epoch, index)."""
+
+    @abstractmethod
+    def collate(self, items: Sequence[Any]) -> Any:
+        """What the set gave for one step, as one batch of CPU tensors."""
+
+    @abstractmethod
+    def step(
+        self, networks: Mapping[str, nn.Module], batch: Any, device: torch.device, update: Update
+    ) -> dict[str, Tensor]:
+        """One training step: forward, then `update(optimizer, loss)` for each optimiser.
+
+        Returns:
+            Numbers for the log, without gradient.
+        """
+
+    @abstractmethod
+    def validate(
+        self, networks: Mapping[str, nn.Module], device: torch.device
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Figures over the validation set, and pictures uint8 [3,H,W] to look at."""
+
+    @abstractmethod
+    def export(
+        self, networks: Mapping[str, nn.Module], folder: Path, facts: Mapping[str, Any]
+    ) -> list[Path]:
+        """Writes what users load, as float16 safetensors; `facts` go into the file's header."""
+
+
+_recipes: dict[str, type[Recipe]] = {}
+
+
+def register(cls: type[Recipe]) -> type[Recipe]:
+    """Adds a recipe under its name; usable as a decorator."""
+    _recipes[cls.name] = cls
+    return cls
+
+
+def names() -> list[str]:
+    """Methods that can be trained."""
+    _load()
+    return list(_recipes)
+
+
+def get(name: str) -> type[Recipe]:
+    """The recipe of a method.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    _load()
+    if name in _recipes:
+        return _recipes[name]
+    close = difflib.get_close_matches(name, _recipes, n=1, cutoff=0.4)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise ConfigError(f"no recipe for {name!r}{hint} (there are {', '.join(_recipes)})")
+
+
+def _load() -> None:
+    from . import recipes  # noqa: F401  (registers them)

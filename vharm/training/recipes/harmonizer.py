@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How Harmonizer is trained: Ke et al., ECCV 2022, sections 3.2 to 3.4."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from vharm import ops
+from vharm.data.composing import Composer
+from vharm.data.luts import load_luts, resampled
+from vharm.models.efficientnet import EncoderConfig, load_imagenet_backbone
+from vharm.models.harmonizer import Harmonizer
+from vharm.models.weights import save_weights
+from vharm.ops.filters import DEFAULT_FILTERS
+
+from .. import losses
+from ..config import ConfigError, TrainingConfig
+from ..pictures import Item, PictureSet, Validation, collate, open_pictures
+from ..recipe import Figure, Recipe, Update, register
+
+ENCODERS = {"b0": EncoderConfig, "lite0": EncoderConfig.lite}
+
+
+@dataclass(frozen=True)
+class HarmonizerConfig(TrainingConfig):
+    """Settings of Harmonizer's training; see `TrainingConfig` for the others.
+
+    Attributes:
+        encoder: "b0", the paper's EfficientNet-B0, or "lite0", its Lite form.
+        pretrained: checkpoint of an ImageNet classifier to start from; "" for none.
+        filters: the chain, in the order it is applied.
+        cascade: whether each argument is read given the preceding ones.
+        loss: how stages' losses are combined for composites made by filters, see
+            `vharm.training.losses.LOSSES`.
+        composite_weight: of the last stage's loss for all other composites.
+        shares: how often composites are made by filters, by tables, by transfer.
+        jitter: of whole photographs, see `vharm.data.composing.Composer`.
+        grade: how often the background is recoloured instead.
+        drop_connect: rate of the last block.
+        least_crop: least side of random crops, 1 for no crops.
+        borrowed: share of training pictures that take a photograph without a mask and borrow one.
+        hold_out: share of the training pictures kept for choosing the best checkpoint.
+    """
+
+    batch: int = 16
+    betas: tuple[float, ...] = (0.9, 0.999)
+    encoder: str = "b0"
+    pretrained: str = ""
+    filters: tuple[str, ...] = DEFAULT_FILTERS
+    cascade: bool = True
+    loss: str = "dynamic-released"
+    composite_weight: float = 10.0
+    shares: tuple[float, ...] = (1.0, 0.7, 0.3)
+    jitter: float = 0.2
+    grade: float = 0.1
+    drop_connect: float = 0.2
+    least_crop: float = 0.6
+    borrowed: float = 0.0
+    hold_out: float = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, allowed in (("encoder", ENCODERS), ("loss", losses.LOSSES)):
+            if getattr(self, name) not in allowed:
+                raise ConfigError(
+                    f"{name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}"
+                )
+        for name in ("borrowed", "hold_out", "drop_connect", "grade"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name}: expected a share in [0, 1), got {getattr(self, name)}")
+        if not 0 < self.least_crop <= 1:
+            raise ConfigError(f"least_crop: expected a share in (0, 1], got {self.least_crop}")
+
+
+@register
+class HarmonizerRecipe(Recipe):
+    """Harmonizer on composites made on the fly, half of them with their stages known."""
+
+    name: ClassVar[str] = "harmonizer"
+    config_class: ClassVar[type[TrainingConfig]] = HarmonizerConfig
+    watched: ClassVar[Figure] = Figure("fmse")
+    config: HarmonizerConfig
+
+    def __init__(self, config: HarmonizerConfig) -> None:
+        super().__init__(config)
+        self._pictures, held = open_pictures(
+            config.data, config.size, seed=config.seed, hold_out=config.hold_out,
+            borrowed=config.borrowed, least_crop=config.least_crop,
+        )  # fmt: skip
+        luts = load_luts(config.luts, "train") if config.luts else ()
+        shares = config.shares if luts or len(config.shares) != 3 else self._without_luts()
+        self.composer = Composer(
+            shares, resampled(luts) if luts else None, config.filters, config.jitter,
+            config.grade, config.seed,
+        )  # fmt: skip
+        self.validation = Validation(held, luts, config.size, config.filters, config.pictures)
+
+    def _without_luts(self) -> tuple[float, ...]:
+        if self.config.shares[1] > 0 and self.config.shares != HarmonizerConfig.shares:
+            raise ConfigError("luts: expected look-up tables for the share of 'lut', got none")
+        return (self.config.shares[0], 0.0, self.config.shares[2])
+
+    def bare_networks(self) -> dict[str, nn.Module]:
+        config = self.config
+        network = Harmonizer(
+            config.filters, ENCODERS[config.encoder](drop_connect=config.drop_connect),
+            cascade=config.cascade, input_size=config.size,
+        )  # fmt: skip
+        return {"harmonizer": network.to(memory_format=torch.channels_last)}
+
+    def networks(self) -> dict[str, nn.Module]:
+        networks = self.bare_networks()
+        if self.config.pretrained:
+            network = networks["harmonizer"]
+            assert isinstance(network, Harmonizer)
+            load_imagenet_backbone(self.config.pretrained, network.encoder)
+        return networks
+
+    def training_set(self) -> PictureSet:
+        return self._pictures
+
+    def collate(self, items: Sequence[Item]) -> Any:
+        return collate(items)
+
+    def step(
+        self, networks: Mapping[str, nn.Module], batch: Any, device: torch.device, update: Update
+    ) -> dict[str, Tensor]:
+        made = self.composer(*batch.to(device))
+        arguments = networks["harmonizer"](
+            made.composite.contiguous(memory_format=torch.channels_last), made.mask, resize=False
+        )
+        stages = ops.filter_chain_loss(
+            made.composite, made.mask, arguments.float(), made.stages, filters=self.config.filters
+        )
+        known = made.synthetic
+        share = known.float().mean()
+        loss = stages.new_zeros(())
+        if bool(known.any()):
+            loss = loss + share * losses.LOSSES[self.config.loss](stages[known])
+        if not bool(known.all()):
+            weight = self.config.composite_weight * (1 - share)
+            loss = loss + weight * losses.last(stages[~known])
+        update("harmonizer", loss)
+        return {"loss": loss.detach(), "last_stage": losses.last(stages.detach())}
+
+    def validate(
+        self, networks: Mapping[str, nn.Module], device: torch.device
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        network = networks["harmonizer"]
+
+        def harmonize(small: Tensor, small_mask: Tensor, frame: Tensor, mask: Tensor) -> Tensor:
+            arguments = network(small, small_mask, resize=False).float()
+            return ops.filter_chain(frame, mask, arguments, filters=self.config.filters)
+
+        return self.validation(harmonize, device)
+
+    def export(
+        self, networks: Mapping[str, nn.Module], folder: Path, facts: Mapping[str, Any]
+    ) -> list[Path]:
+        network = networks["harmonizer"]
+        assert isinstance(network, Harmonizer)
+        path = folder / "harmonizer.safetensors"
+        config = {**network.settings(), "input_size": network.input_size}
+        save_weights(
+            path, network, architecture=Harmonizer.architecture, config=config, metadata=facts
+        )
+        return [path]
