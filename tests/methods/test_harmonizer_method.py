@@ -9,6 +9,8 @@ import torch
 from vharm import methods, ops
 from vharm.looks import FilterLook
 from vharm.methods import HarmonizerMethod
+from vharm.methods import harmonizer as harmonizer_module
+from vharm.models.efficientnet import EncoderConfig
 from vharm.models.harmonizer import Harmonizer
 from vharm.models.weights import WeightsError, save_weights
 
@@ -32,7 +34,9 @@ def method(weights):
     return methods.get("harmonizer", weights=weights)
 
 
-def test_without_weights_it_says_what_to_do():
+def test_without_weights_it_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setattr(harmonizer_module, "SHIPPED", tmp_path / "absent.safetensors")
+    assert "weights" in methods.HarmonizerMethod.why_not()
     with pytest.raises(WeightsError, match=r"--weights FILE.*weights=.*mkl, reinhard"):
         methods.get("harmonizer")
     with pytest.raises((WeightsError, OSError), match="absent"):
@@ -51,6 +55,14 @@ def test_looks_hold_unclamped_arguments_and_the_small_frames_means(method):
     torch.testing.assert_close(look.statistics, expected)
     assert not look.quantized_contrast
     torch.testing.assert_close(empty.apply(frames), frames, atol=1e-5, rtol=0)
+
+
+def test_working_size_is_the_networks_own(method, tmp_path):
+    assert method.working_size(1080, 1920) == (256, 256)
+    small = Harmonizer(config=EncoderConfig.lite(width=0.25), input_size=96)
+    path = tmp_path / "small.safetensors"
+    save_weights(path, small, architecture="harmonizer", config=small.settings())
+    assert methods.get("harmonizer", weights=path).working_size(40, 1920) == (96, 96)
 
 
 def test_what_the_network_sees():

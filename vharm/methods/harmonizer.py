@@ -15,11 +15,11 @@ from vharm.ops.filters import filter_statistics
 
 from .base import Method, Request
 
-SIZE = 256
+SHIPPED = Path(__file__).parent.parent / "weights" / "harmonizer.safetensors"
 NO_WEIGHTS = (
-    "harmonizer: no trained weights are shipped with vharm yet; give a file with `--weights FILE` "
-    "or `weights=`, a vharm .safetensors file or a published Harmonizer checkpoint (.pth), or use "
-    "a method that needs none: mkl, reinhard or histogram"
+    "harmonizer: this installation comes without trained weights; give a file with `--weights "
+    "FILE` or `weights=`, a vharm .safetensors file or a published Harmonizer checkpoint (.pth), "
+    "or use a method that needs none: mkl, reinhard or histogram"
 )
 
 
@@ -30,13 +30,14 @@ class HarmonizerMethod(Method):
     `background_weight`, what does not count is painted in the mean colour of what does.
 
     Args:
-        weights: a vharm `.safetensors` file, or a published checkpoint.
+        weights: a vharm `.safetensors` file, or a published checkpoint; None takes the weights
+            that come with vharm.
         device: where the network runs.
         quantized_contrast: the floored contrast gain of the released implementation; None takes
             it for published checkpoints, which were trained with it.
 
     Raises:
-        vharm.models.weights.WeightsError: no `weights`, or a file that cannot be used.
+        vharm.models.weights.WeightsError: no weights, or a file that cannot be used.
     """
 
     name = "harmonizer"
@@ -58,8 +59,11 @@ class HarmonizerMethod(Method):
         from vharm.models.weights import CHECKPOINT_SUFFIXES, WeightsError
 
         if weights is None:
-            raise WeightsError(NO_WEIGHTS)
-        self.network = Harmonizer.from_weights(weights, input_size=SIZE).to(device).eval()
+            if not SHIPPED.is_file():
+                raise WeightsError(NO_WEIGHTS)
+            weights = SHIPPED
+        network = Harmonizer.from_weights(weights).to(device).eval()
+        self.network = network.to(memory_format=torch.channels_last)
         self.device = torch.device(device)
         if quantized_contrast is None:
             quantized_contrast = Path(weights).suffix.lower() in CHECKPOINT_SUFFIXES
@@ -67,12 +71,13 @@ class HarmonizerMethod(Method):
 
     @classmethod
     def why_not(cls) -> str | None:
-        return NO_WEIGHTS
+        return None if SHIPPED.is_file() else NO_WEIGHTS
 
     def working_size(self, height: int, width: int) -> tuple[int, int]:
-        """256 x 256 whatever the aspect, as the network was trained."""
-        super().working_size(height, width)
-        return SIZE, SIZE
+        """The network's own square whatever the aspect, as it was trained."""
+        own = super().working_size(height, width)
+        side = self.network.input_size
+        return own if side is None else (side, side)
 
     @torch.no_grad()
     def estimate(
