@@ -20,9 +20,7 @@ def require_cv2() -> ModuleType:
     try:
         import cv2
     except ImportError as error:
-        raise ImportError(
-            'reading data sets needs OpenCV: pip install "vharm[video]"'
-        ) from error
+        raise ImportError('reading data sets needs OpenCV: pip install "vharm[video]"') from error
     return cv2
 
 
@@ -109,7 +107,7 @@ def resize_picture(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def encode_jpeg(picture: np.ndarray, quality: int) -> bytes:
-    """A JPEG (4:2:0, optimized, progressive) of uint8 [H,W,3]; the same bytes for the same input."""
+    """A JPEG (4:2:0, progressive) of uint8 [H,W,3]; the same bytes for the same input."""
     cv2 = require_cv2()
     settings = [
         cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1,

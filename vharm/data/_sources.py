@@ -113,9 +113,7 @@ class Video:
             for mask in reader:
                 yield np.rint(mask.unit() * 255).astype(np.uint8)
 
-    def _between(
-        self, frames: Iterator[np.ndarray], start: int, stop: int
-    ) -> Iterator[np.ndarray]:
+    def _between(self, frames: Iterator[np.ndarray], start: int, stop: int) -> Iterator[np.ndarray]:
         from ..media import MediaError
 
         seen = 0

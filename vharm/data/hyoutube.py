@@ -87,9 +87,7 @@ def _walk(path: Path, folders: tuple[str, str, str]) -> list[_Listed]:
     return found
 
 
-def _read_lists(
-    path: Path, folders: tuple[str, str, str]
-) -> tuple[list[_Listed], list[Problem]]:
+def _read_lists(path: Path, folders: tuple[str, str, str]) -> tuple[list[_Listed], list[Problem]]:
     """The clips of all lists; of two lists for one split the shorter one is of clips."""
     chosen: dict[str, tuple[Path, list[str]]] = {}
     for file in sorted(path.glob("*.txt")):

@@ -50,15 +50,13 @@ def scan(path: Path, masks: str | None = None) -> Scan:
 def _scan_subset(folder: Path, mask_folder: str) -> Scan:
     lists = _lists(folder)
     subset = next(iter(lists.values()))[0] if lists else folder.resolve().name
-    shown, masks, real = (
-        pictures_in(folder / part) for part in (PARTS[0], mask_folder, PARTS[2])
-    )
+    shown, masks, real = (pictures_in(folder / part) for part in (PARTS[0], mask_folder, PARTS[2]))
     clips, problems = [], []
     wanted = {
         Path(line).stem: (split, f"{file.name}")
         for split, (_, file) in lists.items()
         for line in _lines(file)
-    } or {stem: ("", "") for stem in shown}
+    } or dict.fromkeys(shown, ("", ""))
     for stem, (split, listed_in) in wanted.items():
         name = f"{subset}/{stem}"
         if stem not in shown:
