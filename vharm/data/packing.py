@@ -122,6 +122,7 @@ def pack(
     max_mib: float | None = None,
     extras: Sequence[str | os.PathLike] | None = None,
     masks: str | None = None,
+    only: Sequence[str] | None = None,
     broken: str = "error",
     frames: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
@@ -139,6 +140,7 @@ def pack(
         extras: further files, such as look-up tables; None: luts.npz where the folder has one.
             Arrays of float32 in .npz files are stored in half precision, compressed.
         masks: name of the folders of masks, if not the layouts' own.
+        only: names of the parts to take; None takes all.
         broken: "error" refuses broken pairs, "skip" leaves them out.
         frames: at most so many of each clip, from its beginning; None: all.
         progress: called with what is done, how far, and of how many.
@@ -155,6 +157,7 @@ def pack(
         extras = ([beside] if beside.is_file() else []) if extras is None else extras
     else:
         parts, left_out = list(path), 0
+    parts = _only(parts, only)
     if left_out and broken == "error":
         raise DataError(
             f"{left_out} broken pairs; `vharm data inspect` names them, "
@@ -178,6 +181,14 @@ def pack(
         _lower(encoder, length, budget)
     counts = {part.name: len(part.clips) for part in parts}
     return Packed(where, length, encoder.quality, counts, tuple(others), left_out)
+
+
+def _only(parts: list[Part], names: Sequence[str] | None) -> list[Part]:
+    there = [part.name for part in parts]
+    unknown = [name for name in names or () if name not in there]
+    if unknown:
+        raise ValueError(f"part: no part {unknown[0]!r} to pack; there: {', '.join(there)}")
+    return parts if names is None else [part for part in parts if part.name in names]
 
 
 def _check(where: Path, size: int, quality: int, broken: str) -> None:
