@@ -116,7 +116,7 @@ def open_pictures(
     unmasked = None
     if borrowed:
         photographs = open_photos(data)
-        unmasked = torch.stack([resized(p[None], CACHE_SIDE)[0] for p in photographs])
+        unmasked = torch.cat([resized(photographs[i], CACHE_SIDE) for i in range(len(photographs))])
     training = Cached(_Part(scenes, order[held:]), max(CACHE_SIDE, size))
     kept = Cached(_Part(scenes, order[:held]), CACHE_SIDE)
     pictures = PictureSet(
