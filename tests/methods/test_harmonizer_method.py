@@ -71,16 +71,16 @@ def test_what_the_network_sees():
     mask[..., 2:5, 2:5] = 1
     request = HarmonizerMethod.request
     bare = object.__new__(HarmonizerMethod)
-    seen = bare._seen(request(bare, frame, mask, None, None))
+    seen = request(bare, frame, mask, None, None).seen()
     torch.testing.assert_close(seen, frame)
     other = torch.rand(1, 3, 4, 4)
-    seen = bare._seen(request(bare, frame, mask, other, None))
+    seen = request(bare, frame, mask, other, None).seen()
     inside = mask.bool().expand_as(frame)
     assert torch.equal(seen[inside], frame[inside])
     assert not torch.isclose(seen[~inside], frame[~inside]).all()
     counts = torch.ones(1, 1, 8, 8)
     counts[..., :2] = 0
-    seen = bare._seen(request(bare, frame, mask, None, counts))
+    seen = request(bare, frame, mask, None, counts).seen()
     kept = (counts * (1 - mask)).bool().expand_as(frame)
     mean = frame[kept].reshape(3, -1).mean(1)
     torch.testing.assert_close(seen[..., 0, 0], mean[None])

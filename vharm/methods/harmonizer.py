@@ -7,13 +7,12 @@ import os
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vharm.looks import FilterLook, Look
 from vharm.ops.filters import filter_statistics
 
-from .base import Method, Request
+from .base import Method
 
 SHIPPED = Path(__file__).parent.parent / "weights" / "harmonizer.safetensors"
 NO_WEIGHTS = (
@@ -91,10 +90,10 @@ class HarmonizerMethod(Method):
         given = self.request(frames, masks, background, background_weight)
         filters = self.network.filters
         looks: list[Look] = [FilterLook.identity(filters) for _ in range(len(frames))]
-        use = (given.masks.amax((1, 2, 3)) > 0) & (given.background_weight.amax((1, 2, 3)) > 0)
+        use = given.usable()
         if not bool(use.any()):
             return looks
-        seen = self._seen(given)[use].to(self.device)
+        seen = given.seen()[use].to(self.device)
         arguments = self.network(seen, given.masks[use].to(self.device)).float()
         # The chain runs on the composite, so the means are its own and not those of what is seen.
         statistics = filter_statistics(
@@ -107,22 +106,3 @@ class HarmonizerMethod(Method):
                 self.quantized_contrast,
             )  # fmt: skip
         return looks
-
-    @staticmethod
-    def _seen(given: Request) -> Tensor:
-        """What the network is shown, [B,3,h,w]."""
-        weight = given.background_weight
-        behind = given.background
-        total = weight.sum((2, 3), keepdim=True).clamp(min=1e-6)
-        mean = (behind * weight).sum((2, 3), keepdim=True) / total
-        if given.external:
-            behind = weight * behind + (1 - weight) * mean
-            size = given.frames.shape[2:]
-            if behind.shape[2:] != size:
-                behind = F.interpolate(behind, size, mode="bilinear", antialias=True)
-        else:
-            # The default weight is 1 - M: what of the background does not count is what is
-            # missing from it.
-            counts = weight + given.masks
-            behind = counts * behind + (1 - counts) * mean
-        return given.masks * given.frames + (1 - given.masks) * behind
