@@ -9,9 +9,10 @@ is `describe()`. Other packages add methods with `register` or through the entry
 import sys
 from types import ModuleType
 
-from .base import Method
+from .base import Method, Shot
 from .harmonizer import HarmonizerMethod
 from .histogram import Histogram
+from .issam import IssamMethod
 from .mkl import Mkl
 from .registry import MethodInfo, default_name, describe, get, names, register
 from .reinhard import Reinhard
@@ -21,10 +22,12 @@ __all__ = [
     "ColourTransfer",
     "HarmonizerMethod",
     "Histogram",
+    "IssamMethod",
     "Method",
     "MethodInfo",
     "Mkl",
     "Reinhard",
+    "Shot",
     "default_name",
     "describe",
     "get",

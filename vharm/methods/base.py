@@ -60,6 +60,33 @@ class Request:
         return foreground & (self.background_weight.amax((1, 2, 3)) > 0)
 
 
+class Shot(ABC):
+    """The frames of one shot, given in order, a few at a time; Looks come as they can be known.
+
+    How many are given at a time does not matter to the Looks.
+    """
+
+    @abstractmethod
+    def push(
+        self,
+        frames: Tensor,
+        masks: Tensor,
+        *,
+        background: Tensor | None = None,
+        background_weight: Tensor | None = None,
+    ) -> list[Look]:
+        """Takes the next frames; arguments as those of `Method.estimate`.
+
+        Returns:
+            Looks of the frames that follow those whose Looks were returned before, in order: one
+            for each frame that has `look_ahead` frames after it.
+        """
+
+    @abstractmethod
+    def finish(self) -> list[Look]:
+        """The Looks of all frames that have none yet; the shot has ended."""
+
+
 class Method(ABC):
     """Estimates Looks.
 
@@ -71,7 +98,7 @@ class Method(ABC):
         licence: of the method's code; weights state their own.
         needs_weights: whether it is of use only with trained weights.
         look_ahead: how many later frames must be known before a frame's Look; 0 for all
-            frame-wise methods.
+            frame-wise methods. Methods that keep what they know of earlier frames have a `shot`.
         batch: how many frames are best given at once.
     """
 
@@ -127,6 +154,13 @@ class Method(ABC):
         Raises:
             TypeError, ValueError: naming the argument; values that are not finite are refused.
         """
+
+    def shot(self) -> Shot | None:
+        """For methods whose Looks depend on neighbouring frames: what takes one shot's frames.
+
+        None, as here, where `estimate` is all there is.
+        """
+        return None
 
     def request(
         self,

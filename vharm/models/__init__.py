@@ -15,6 +15,7 @@ from vharm.models.efficientnet import (
     load_imagenet_backbone,
 )
 from vharm.models.harmonizer import Harmonizer
+from vharm.models.issam import Issam
 from vharm.models.weights import (
     Weights,
     WeightsError,
@@ -28,6 +29,7 @@ __all__ = [
     "Encoder",
     "EncoderConfig",
     "Harmonizer",
+    "Issam",
     "Stage",
     "Weights",
     "WeightsError",

@@ -5,35 +5,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from torch import Tensor
 
 from ..looks import Look, LookTrack, Smoother, lock
-
-if TYPE_CHECKING:
-    from ..media import Frame
-    from ..media.mask import Mask
+from .items import Item
+from .stream import ShotFeed, ShotStream
 
 LOCK_SAMPLES = 64
 """How many frames, spread over the clip, a locked Look is estimated on (at most twice as many)."""
-
-
-@dataclass
-class Item:
-    """A frame on its way; `thumb` [3,h,w] and `mask_thumb` [1,h,w] where they are needed."""
-
-    frame: Frame
-    mask: Mask
-    number: int = 0
-    empty: bool = False
-    cut: bool = False
-    thumb: Tensor | None = None
-    mask_thumb: Tensor | None = None
-    counts: Mask | None = None
-    weight: Tensor | None = None
-    look: Look | None = None
 
 
 class Estimator:
@@ -44,15 +22,19 @@ class Estimator:
         look_ahead: how many later frames it must be shown beside those whose Looks are wanted.
         batch: frames at once.
         every: estimate on every n-th frame of a shot and hold the Look in between.
+        open_shot: for methods that take a shot's frames one after the other, what takes them;
+            `estimate` is then asked for single frames only.
     """
 
     def __init__(
-        self, estimate: Callable[[list[Item]], list[Look]], look_ahead: int, batch: int, every: int
-    ) -> None:
+        self, estimate: Callable[[list[Item]], list[Look]], look_ahead: int, batch: int,
+        every: int, open_shot: Callable[[], ShotFeed] | None = None,
+    ) -> None:  # fmt: skip
         self._estimate = estimate
         self._look_ahead = look_ahead
         self._batch = batch
         self._every = every
+        self._open_shot = open_shot
         self._last: Look | None = None
 
     def looks(self, items: Iterable[Item]) -> Iterator[Item]:
@@ -60,6 +42,10 @@ class Estimator:
 
         Holds at most `batch` frames; for a method that looks ahead, as many as that takes.
         """
+        if self._open_shot is not None:
+            stream = ShotStream(self._open_shot, self._look_ahead, self._batch, self._every)
+            yield from stream.looks(items)
+            return
         ahead = self._look_ahead
         held: deque[Item] = deque()
         asked: list[Item] = []  # those of `held` that need an estimate of their own
@@ -113,7 +99,13 @@ class Estimator:
 
         def settle() -> None:
             if waiting:
-                for item, look in zip(waiting, self._estimate(waiting), strict=True):
+                # Frames far apart are no neighbours: each is a shot of its own.
+                one_by_one = self._open_shot is not None
+                looks = (
+                    [self._estimate([item])[0] for item in waiting] if one_by_one
+                    else self._estimate(waiting)
+                )  # fmt: skip
+                for item, look in zip(waiting, looks, strict=True):
                     kept.append((item.number, look, float(item.mask_thumb.mean())))
                 waiting.clear()
 

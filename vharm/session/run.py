@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -30,13 +30,15 @@ from .apply import (
 )  # fmt: skip
 from .compare import join
 from .cuts import CutDetector
-from .estimate import Estimator, Item, given, smoothed
+from .estimate import Estimator, given, smoothed
 from .flicker import FlickerMeter, foreground_change
 from .goal import ClipWeights, Goal, open_goal
+from .items import Item
 from .pairs import check_readable_twice, pair_up
 from .report import Progress, Report, stage_marker
 
 if TYPE_CHECKING:
+    from ..methods import Shot
     from .session import Session
 
 HELD_BYTES = 256 << 20
@@ -205,10 +207,18 @@ class Run:
         session = self.session
         method, room = session.method, max(1, HELD_BYTES // self.frame_bytes)
         batch = session.batch or min(method.batch, room)
-        return Estimator(self._estimate, method.look_ahead, batch, session.estimate_every)
+        streams = method.shot() is not None
+        return Estimator(
+            self._estimate, method.look_ahead, batch, session.estimate_every,
+            (lambda: _Feed(self, method.shot())) if streams else None,
+        )  # fmt: skip
 
     def _estimate(self, items: list[Item]) -> list[Look]:
         """One Look for each item, from the method."""
+        return self.asked(items, self.session.method.estimate)
+
+    def asked(self, items: list[Item], estimate: Callable[..., list[Look]]) -> list[Look]:
+        """The Looks that a method's `estimate`, or the `push` of its shot, gives for items."""
         goal = self._opened[0]
         weight = goal.weight
         if items[0].weight is not None:
@@ -216,12 +226,16 @@ class Run:
         masks = torch.stack([item.mask_thumb for item in items])
         if goal.picture is None:
             self._covered += int((masks.amin((1, 2, 3)) > 0.99).sum())
+        frames = torch.stack([item.thumb for item in items])
+        goals = {"background": goal.picture, "background_weight": weight}
+        moved = {name: _moved(tensor, masks) for name, tensor in goals.items()}
+        return self.timed(lambda: estimate(frames, masks, **moved))
+
+    def timed(self, estimate: Callable[[], list[Look]]) -> list[Look]:
+        """What `estimate` gives, counted as the stage of that name."""
         start = time.perf_counter()
         with self.scope("estimate"):
-            looks = self.session.method.estimate(
-                torch.stack([item.thumb for item in items]), masks,
-                background=_moved(goal.picture, masks), background_weight=_moved(weight, masks),
-            )  # fmt: skip
+            looks = estimate()
         self._spent("estimate", start)
         return looks
 
@@ -310,6 +324,19 @@ class Run:
             )
         if report.empty_masks == self.read:
             self._warn("every mask is empty: nothing was changed")
+
+
+class _Feed:
+    """A method's shot, given Items."""
+
+    def __init__(self, run: Run, shot: Shot) -> None:
+        self._run, self._shot = run, shot
+
+    def push(self, items: list[Item]) -> list[Look]:
+        return self._run.asked(items, self._shot.push)
+
+    def finish(self) -> list[Look]:
+        return self._run.timed(self._shot.finish)
 
 
 def _bytes_of(reader: Any) -> int:

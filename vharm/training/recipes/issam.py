@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How iS2AM is trained: stage 1 of Chen et al. (MIR 2024), and the base of CO2Net."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from vharm import ops
+from vharm.data.composing import Composer
+from vharm.data.luts import Lut, load_luts, resampled
+from vharm.models.issam import DEVIATION, Issam
+from vharm.models.weights import load_weights, save_weights
+from vharm.ops.filters import DEFAULT_FILTERS
+
+from ..config import ConfigError, TrainingConfig
+from ..dances import Clips, DanceSet, Recolouring
+from ..dances import collate as collate_clips
+from ..normalised import foreground_normalised
+from ..pictures import Item, Items, Validation, collate, open_pictures
+from ..recipe import Figure, KeyedSet, Recipe, Update, register
+
+FITTED_SIZE = 33
+SHARES = (1.0, 0.7, 0.3)
+
+
+@dataclass(frozen=True)
+class IssamConfig(TrainingConfig):
+    """Settings of iS2AM's training; see `TrainingConfig` for the others.
+
+    Attributes:
+        width, depth, nonlocal_levels, window: of the network, see `vharm.models.Issam`.
+        start: weight file of the same network to start from; "" for none.
+        temporal: weight of the whole-frame squared difference between a frame and the one before
+            it, warped by the true flow; the training then sees photographs set in motion, two
+            frames each. 0.01 is what video tables call "Huang et al."; 0 trains on single frames.
+        shares: how often composites of single frames are made by filters, by tables, by transfer.
+        jitter, grade: see `vharm.data.composing.Composer`.
+        least_crop: least side of random crops, 1 for no crops.
+        borrowed: share of training pictures that take a photograph without a mask and borrow one.
+        hold_out: share of the training pictures kept for choosing the best checkpoint.
+    """
+
+    batch: int = 16
+    learning_rate: float = 1e-3
+    width: int = 32
+    depth: int = 4
+    nonlocal_levels: tuple[int, ...] = ()
+    window: int = 4
+    start: str = ""
+    temporal: float = 0.0
+    shares: tuple[float, ...] = SHARES
+    jitter: float = 0.2
+    grade: float = 0.1
+    least_crop: float = 0.6
+    borrowed: float = 0.0
+    hold_out: float = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("borrowed", "hold_out", "grade"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name}: expected a share in [0, 1), got {getattr(self, name)}")
+        if not 0 < self.least_crop <= 1:
+            raise ConfigError(f"least_crop: expected a share in (0, 1], got {self.least_crop}")
+        if self.temporal < 0:
+            raise ConfigError(f"temporal: expected 0 or more, got {self.temporal}")
+
+
+@register
+class IssamRecipe(Recipe):
+    """Foreground-normalised squared error on composites made on the fly."""
+
+    name: ClassVar[str] = "issam"
+    config_class: ClassVar[type[TrainingConfig]] = IssamConfig
+    watched: ClassVar[Figure] = Figure("fmse")
+    config: IssamConfig
+
+    def __init__(self, config: IssamConfig) -> None:
+        super().__init__(config)
+        pictures, held = open_pictures(
+            config.data, config.size, seed=config.seed, hold_out=config.hold_out,
+            borrowed=config.borrowed, least_crop=config.least_crop,
+        )  # fmt: skip
+        luts = load_luts(config.luts, "train") if config.luts else ()
+        self._training: KeyedSet = pictures
+        if config.temporal:
+            self._training = DanceSet(
+                pictures.scenes, config.size, 2, seed=config.seed, recolour=Recolouring(luts),
+                least_crop=config.least_crop,
+            )  # fmt: skip
+        self.composer = picture_composer(config, luts)
+        self.validation = Validation(held, luts, config.size, DEFAULT_FILTERS, config.pictures)
+
+    def bare_networks(self) -> dict[str, nn.Module]:
+        config = self.config
+        try:
+            network = Issam(
+                config.width, config.depth, nonlocal_levels=config.nonlocal_levels,
+                window=config.window, input_size=config.size,
+            )  # fmt: skip
+        except ValueError as error:
+            raise ConfigError(f"size: {error}") from error
+        return {"issam": network.to(memory_format=torch.channels_last)}
+
+    def networks(self) -> dict[str, nn.Module]:
+        networks = self.bare_networks()
+        if self.config.start:
+            fill_base(networks["issam"], self.config.start)
+        return networks
+
+    def training_set(self) -> KeyedSet:
+        return self._training
+
+    def collate(self, items: Sequence[Any]) -> Items | Clips:
+        return collate(items) if isinstance(items[0], Item) else collate_clips(items)
+
+    def step(
+        self, networks: Mapping[str, nn.Module], batch: Any, device: torch.device, update: Update
+    ) -> dict[str, Tensor]:
+        network = networks["issam"]
+        if isinstance(batch, Clips):
+            loss, numbers = pair_loss(network, batch.to(device), self.config.temporal)
+        else:
+            made = self.composer(*batch.to(device))
+            loss = frame_loss(network, made.composite, made.mask, made.target)
+            numbers = {}
+        update("issam", loss)
+        return {"loss": loss.detach(), **numbers}
+
+    def validate(
+        self, networks: Mapping[str, nn.Module], device: torch.device
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        network = networks["issam"]
+
+        def harmonize(small: Tensor, small_mask: Tensor, frame: Tensor, mask: Tensor) -> Tensor:
+            painted = network(small, small_mask).float().clamp(0, 1)
+            return by_lut(small, painted, small_mask, frame, mask)
+
+        return self.validation(harmonize, device)
+
+    def export(
+        self, networks: Mapping[str, nn.Module], folder: Path, facts: Mapping[str, Any]
+    ) -> list[Path]:
+        network = networks["issam"]
+        assert isinstance(network, Issam)
+        path = folder / "issam.safetensors"
+        save_weights(
+            path, network, architecture=Issam.architecture, config=network.settings(),
+            metadata=facts,
+        )  # fmt: skip
+        return [path]
+
+
+def picture_composer(config: Any, luts: Sequence[Lut]) -> Composer:
+    """Composites of single photographs; without tables their share is 0 unless it was asked for.
+
+    Raises:
+        ConfigError: a share of tables was asked for, and there are none.
+    """
+    shares = config.shares
+    if not luts and len(shares) == len(SHARES):
+        if shares[1] > 0 and shares != SHARES:
+            raise ConfigError("luts: expected look-up tables for the share of 'lut', got none")
+        shares = (shares[0], 0.0, shares[2])
+    tables = resampled(luts) if luts else None
+    return Composer(shares, tables, DEFAULT_FILTERS, config.jitter, config.grade, config.seed)
+
+
+def fill_base(network: nn.Module, path: str) -> None:
+    """Fills an `Issam` from a weight file, whatever size that was trained at.
+
+    A file without nonlocal blocks serves a network that has them: they start as the identity.
+
+    Raises:
+        vharm.models.weights.WeightsError: the file does not fit otherwise.
+    """
+    weights = load_weights(path, architecture=Issam.architecture)
+    weights.config.pop("input_size", None)
+    if not weights.config.get("nonlocal_levels"):
+        weights.config.pop("nonlocal_levels", None)
+        for name, tensor in network.state_dict().items():
+            if ".similar." in name:
+                weights.tensors.setdefault(name, tensor.detach().cpu())
+    weights.load_into(network)
+
+
+def frame_loss(network: nn.Module, composite: Tensor, mask: Tensor, target: Tensor) -> Tensor:
+    """The foreground-normalised squared error, in ImageNet's normalisation."""
+    return scaled_error(network(composite, mask), target, mask)
+
+
+def scaled_error(output: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """`foreground_normalised`, of RGB in [0,1], as the network's own normalisation has it."""
+    return foreground_normalised(_scaled(output), _scaled(target), mask)
+
+
+def _scaled(picture: Tensor) -> Tensor:
+    """RGB in units of ImageNet's deviations; the means cancel in every difference."""
+    return picture.float() / picture.new_tensor(DEVIATION, dtype=torch.float32).view(1, 3, 1, 1)
+
+
+def pair_loss(network: nn.Module, clips: Clips, weight: float) -> tuple[Tensor, dict[str, Tensor]]:
+    """Both frames' errors in the mean, and the temporal difference where the flow holds."""
+    assert clips.flow is not None
+    assert clips.valid is not None
+    composite, masks = clips.composite.flatten(0, 1), clips.masks.flatten(0, 1)
+    output = network(composite, masks)
+    error = scaled_error(output, clips.target.flatten(0, 1), masks)
+    previous, current = _scaled(output).unflatten(0, clips.composite.shape[:2]).unbind(1)
+    temporal = ops.temporal_loss(
+        current.contiguous(), previous.contiguous(), clips.flow[:, 0], clips.valid[:, 0]
+    ).mean()
+    return error + weight * temporal, {"error": error.detach(), "temporal": temporal.detach()}
+
+
+def by_lut(
+    small: Tensor, painted: Tensor, small_mask: Tensor, frame: Tensor, mask: Tensor
+) -> Tensor:
+    """The frame as users get it: the painted change as a table, applied at full size."""
+    table, _ = ops.fit_lut(small, painted, small_mask, FITTED_SIZE, offset=True)
+    return ops.apply_lut(frame, table, mask)
