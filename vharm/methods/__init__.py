@@ -10,15 +10,19 @@ import sys
 from types import ModuleType
 
 from .base import Method, Shot
+from .chen import ChenMethod
 from .harmonizer import HarmonizerMethod
 from .histogram import Histogram
 from .issam import IssamMethod
 from .mkl import Mkl
+from .pixel import PixelMethod
 from .registry import MethodInfo, default_name, describe, get, names, register
 from .reinhard import Reinhard
 from .transfer import ColourTransfer
+from .window import WindowMethod
 
 __all__ = [
+    "ChenMethod",
     "ColourTransfer",
     "HarmonizerMethod",
     "Histogram",
@@ -26,8 +30,10 @@ __all__ = [
     "Method",
     "MethodInfo",
     "Mkl",
+    "PixelMethod",
     "Reinhard",
     "Shot",
+    "WindowMethod",
     "default_name",
     "describe",
     "get",

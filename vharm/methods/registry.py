@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .base import Method
+from .chen import ChenMethod
 from .harmonizer import HarmonizerMethod
 from .histogram import Histogram
 from .issam import IssamMethod
@@ -58,7 +59,7 @@ def register(cls: type[Method], *, replace: bool = False) -> type[Method]:
     return cls
 
 
-for _cls in (Mkl, Reinhard, Histogram, HarmonizerMethod, IssamMethod):
+for _cls in (Mkl, Reinhard, Histogram, HarmonizerMethod, IssamMethod, ChenMethod):
     register(_cls)
 
 

@@ -7,6 +7,7 @@ Models import torch and `vharm.ops`, nothing of vharm above those.
 
 from __future__ import annotations
 
+from vharm.models.chen import Chen
 from vharm.models.efficientnet import (
     B0_STAGES,
     Encoder,
@@ -16,6 +17,7 @@ from vharm.models.efficientnet import (
 )
 from vharm.models.harmonizer import Harmonizer
 from vharm.models.issam import Issam
+from vharm.models.spynet import SpyNet
 from vharm.models.weights import (
     Weights,
     WeightsError,
@@ -26,10 +28,12 @@ from vharm.models.weights import (
 
 __all__ = [
     "B0_STAGES",
+    "Chen",
     "Encoder",
     "EncoderConfig",
     "Harmonizer",
     "Issam",
+    "SpyNet",
     "Stage",
     "Weights",
     "WeightsError",

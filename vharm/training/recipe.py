@@ -46,11 +46,13 @@ class Recipe(ABC):
         name: how users ask for it.
         config_class: the settings it understands.
         watched: the validation figure that decides which checkpoint is the best.
+        progress: share of the training that is done, set by the trainer before each step.
     """
 
     name: ClassVar[str]
     config_class: ClassVar[type[TrainingConfig]]
     watched: ClassVar[Figure]
+    progress: float = 0.0
 
     def __init__(self, config: TrainingConfig) -> None:
         self.config = config

@@ -206,6 +206,7 @@ class Trainer:
                 group["lr"] = group["highest"] * share
         for network in self.wrapped.values():
             network.train()
+        self.recipe.progress = self.step / self.config.steps
         with self.accelerator.autocast():
             losses = self.recipe.step(self.wrapped, batch, self.device, self.update)
         for name, average in self.averages.items():

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One file per method: importing this package registers them."""
 
-from . import harmonizer, issam
+from . import chen, harmonizer, issam, spynet
 
-__all__ = ["harmonizer", "issam"]
+__all__ = ["chen", "harmonizer", "issam", "spynet"]

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Video harmonization from a window of frames: flow-guided propagation and aggregation.
+
+Source: X. Chen, L. Fang, L. Ye, Q. Zhang, "Deep Video Harmonization by Improving Spatial-temporal
+Consistency" (MIR 2024).
+
+Shapes use B batch, T frames of a window, K neighbours (the window without its current frame),
+C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vharm.models.issam import Issam, Painted, initialise
+from vharm.models.weights import WeightsError, load_weights
+from vharm.ops.attention import similarity_gate
+from vharm.ops.warp import flow_warp
+
+FRAMES = 5
+BLOCKS = 5
+DIRECTIONS = ("both", "past")
+
+
+class Aggregator(nn.Module):
+    """Lets a neighbour's foreground through as far as it resembles the current frame.
+
+    `A = sigmoid(theta(warped) . phi(current))` per pixel, `M*warped*A + (1 - M)*warped`: section
+    3.4, equations 2 and 3.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.theta = nn.Conv2d(channels, channels, 1)
+        self.phi = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, warped: Tensor, current: Tensor, mask: Tensor) -> Tensor:
+        """Features [N,C,H,W], the current frame's likewise, and its mask [N,1,H,W] in [0,1]."""
+        return similarity_gate(self.theta(warped), self.phi(current), warped, mask)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions beside the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features + self.convs(features)
+
+
+class Chen(nn.Module):
+    """Harmonizes the current frame of a window.
+
+    Args:
+        base: settings of the `Issam` that paints each frame; "nonlocal_levels" among them says
+            where its nonlocal blocks are (levels 0 and 1 where it says nothing: 64x64 and 128x128
+            of a 256x256 input).
+        frames: of the window: 3, 5, 7 or any odd number above 1.
+        directions: "both" warps neighbours from before and after the current frame to it, "past"
+            only those from before (half as many, and nothing has to be known of the future).
+        aggregator: whether neighbours pass an `Aggregator`.
+        residual: whether what the decoder gives is added to the base's output (and starts at
+            zero), or is the output itself.
+        blocks: residual blocks of the decoder.
+        channels: of the decoder.
+
+    Attributes:
+        frozen_base: while True, `forward` leaves the base as it is, in training too.
+
+    Raises:
+        ValueError: a setting out of its range. TypeError: a setting `Issam` does not have.
+    """
+
+    architecture = "chen"
+
+    def __init__(
+        self, base: dict[str, Any] | None = None, *, frames: int = FRAMES,
+        directions: str = "both", aggregator: bool = True, residual: bool = True,
+        blocks: int = BLOCKS, channels: int = 32,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if not isinstance(frames, int) or frames < 3 or frames % 2 == 0:
+            raise ValueError(f"frames: expected an odd number of 3 or more, got {frames!r}")
+        if directions not in DIRECTIONS:
+            raise ValueError(
+                f"directions: expected one of {', '.join(DIRECTIONS)}, got {directions!r}"
+            )
+        if blocks < 0 or channels < 1:
+            raise ValueError(f"blocks, channels: expected positive, got {blocks} and {channels}")
+        self.base = Issam(**{"nonlocal_levels": (0, 1), **(base or {})})
+        self.frames, self.directions, self.residual = frames, directions, residual
+        self.blocks, self.channels = blocks, channels
+        self.frozen_base = False
+        width = self.base.width
+        self.aggregator = Aggregator(width) if aggregator else None
+        sides = 2 if directions == "both" else 1
+        self.decoder = nn.Sequential(
+            nn.Conv2d((1 + sides) * width, channels, 3, padding=1),
+            nn.ReLU(inplace=True),
+            *(ResidualBlock(channels) for _ in range(blocks)),
+        )
+        self.output = nn.Conv2d(channels, 3, 3, padding=1)
+        for part in (self.aggregator, self.decoder, self.output):
+            if part is not None:
+                initialise(part)
+        if residual:
+            nn.init.zeros_(self.output.weight)
+
+    @property
+    def reach(self) -> int:
+        """How many frames before the current one, and after it where both directions are used."""
+        return self.frames // 2
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Where the K neighbours are, counted from the current frame, in the order of flows."""
+        past = tuple(range(-self.reach, 0))
+        return past + tuple(range(1, self.reach + 1)) if self.directions == "both" else past
+
+    def forward(self, frames: Tensor, masks: Tensor, flows: Tensor) -> Tensor:
+        """The current frame, [B,3,H,W] in the scale of `frames`, neither composited nor clamped.
+
+        Args:
+            frames: [B,T,3,H,W] composites, RGB in [0,1]; T is 1 + K: `reach` frames, the current
+                one, and `reach` more for both directions.
+            masks: [B,T,1,H,W] in [0,1].
+            flows: [B,K,2,H,W] in pixels, from the current frame to each neighbour, in the order
+                of `offsets`.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was expected and what came.
+        """
+        self._check(frames, masks, flows)
+        count = frames.shape[:2]
+        painted = self._painted(frames.flatten(0, 1), masks.flatten(0, 1))
+        features = painted.features.unflatten(0, count)
+        at = self.reach
+        others = [i for i in range(count[1]) if i != at]
+        current = Painted(painted.normalised.unflatten(0, count)[:, at], features[:, at])
+        return self.fuse(current, masks[:, at], features[:, others], flows)
+
+    def _painted(self, frames: Tensor, masks: Tensor) -> Painted:
+        if not self.frozen_base:
+            return self.base.paint(frames, masks)
+        self.base.eval()  # its normalisation stands still too
+        with torch.no_grad():
+            return self.base.paint(frames, masks)
+
+    def fuse(self, current: Painted, mask: Tensor, neighbours: Tensor, flows: Tensor) -> Tensor:
+        """The second half of `forward`, from what the base makes of each frame.
+
+        Args:
+            current: what it makes of the current frame.
+            mask: [B,1,H,W] of the current frame.
+            neighbours: [B,K,C,H,W], features.
+            flows: [B,K,2,H,W].
+        """
+        batch, count = neighbours.shape[:2]
+        warped = flow_warp(neighbours.flatten(0, 1), flows.flatten(0, 1), padding="border")
+        if self.aggregator is not None:
+            own = current.features.repeat_interleave(count, 0)
+            warped = self.aggregator(warped, own, mask.repeat_interleave(count, 0))
+        warped = warped.unflatten(0, (batch, count))
+        sides = warped.split(self.reach, 1)
+        joined = torch.cat((current.features, *(side.mean(1) for side in sides)), 1)
+        made = self.output(self.decoder(joined))
+        return self.base.denormalise(current.normalised + made if self.residual else made)
+
+    def settings(self) -> dict[str, Any]:
+        """What a weight file must say about the network to rebuild it, as plain JSON values."""
+        return {
+            "base": self.base.settings(),
+            "frames": self.frames,
+            "directions": self.directions,
+            "aggregator": self.aggregator is not None,
+            "residual": self.residual,
+            "blocks": self.blocks,
+            "channels": self.channels,
+        }
+
+    @classmethod
+    def from_weights(cls, path: str | PathLike[str]) -> Chen:
+        """Build the network a weight file describes and fill it; returned in eval mode.
+
+        Raises:
+            WeightsError: the file cannot be used; the message says why.
+        """
+        weights = load_weights(path, architecture=cls.architecture)
+        try:
+            model = cls(**weights.config)
+        except (TypeError, ValueError) as error:
+            raise WeightsError(f"{path}: bad configuration in the header: {error}") from error
+        weights.load_into(model)
+        return model.eval()
+
+    def _check(self, frames: Tensor, masks: Tensor, flows: Tensor) -> None:
+        for name, value in (("frames", frames), ("masks", masks), ("flows", flows)):
+            if not isinstance(value, Tensor) or not value.is_floating_point():
+                got = value.dtype if isinstance(value, Tensor) else type(value).__name__
+                raise TypeError(f"{name}: expected a floating-point tensor, got {got}")
+            if value.ndim != 5:
+                raise ValueError(f"{name}: expected 5 axes, got {list(value.shape)}")
+        batch, _, _, height, width = frames.shape
+        count = len(self.offsets)
+        expected = {
+            "frames": (frames, [batch, 1 + count, 3, height, width]),
+            "masks": (masks, [batch, 1 + count, 1, height, width]),
+            "flows": (flows, [batch, count, 2, height, width]),
+        }
+        for name, (value, shape) in expected.items():
+            if list(value.shape) != shape:
+                raise ValueError(f"{name}: expected {shape}, got {list(value.shape)}")

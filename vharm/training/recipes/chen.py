@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How Chen et al. (MIR 2024) is trained in its second stage: windows of frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from vharm import ops
+from vharm.data import Windows, open_data
+from vharm.data.luts import load_luts
+from vharm.data.motion import MotionRange
+from vharm.data.types import Sample
+from vharm.flow import ESTIMATORS, open_estimator
+from vharm.models.chen import DIRECTIONS, Chen
+from vharm.models.weights import save_weights
+
+from ..config import ConfigError, TrainingConfig
+from ..dances import Clips, DanceSet, Mixed, RecolouredClips, Recolouring, collate
+from ..pictures import VALIDATION_SEED, open_pictures
+from ..recipe import Figure, KeyedSet, Recipe, Update, register
+from .issam import fill_base
+
+VALIDATION_CLIPS = 24
+
+
+@dataclass(frozen=True)
+class ChenConfig(TrainingConfig):
+    """Settings of the second stage; see `TrainingConfig` for the others.
+
+    Attributes:
+        start: weights of the first stage (`vharm train issam`, of the same width, depth and
+            nonlocal_levels; a file without nonlocal blocks serves too); "" starts from nothing.
+        width, depth, nonlocal_levels, window: of the base, see `vharm.models.Issam`.
+        frames, directions, aggregator, residual, blocks: see `vharm.models.Chen`.
+        flow: estimator of the flow between composite frames, see `vharm.flow`; it is not trained.
+        flow_weights: for "spynet".
+        frozen: share of the training during which the base stays as it is.
+        clips: folder of clips with masks, see `vharm.data.open_data`, that are recoloured beside
+            the photographs set in motion; "" for none.
+        clip_every: every n-th sample comes from `clips`.
+        rotation, shift: how far foregrounds turn (degrees) and go (share of the frame) from the
+            first frame of a window to the last, to either side.
+        least_crop: least side of random crops, 1 for no crops.
+        hold_out: share of the training pictures kept for choosing the best checkpoint.
+    """
+
+    batch: int = 8
+    learning_rate: float = 5e-4
+    start: str = ""
+    width: int = 32
+    depth: int = 4
+    nonlocal_levels: tuple[int, ...] = (0, 1)
+    window: int = 4
+    frames: int = 5
+    directions: str = "both"
+    aggregator: bool = True
+    residual: bool = True
+    blocks: int = 5
+    flow: str = "dis"
+    flow_weights: str = ""
+    frozen: float = 0.5
+    clips: str = ""
+    clip_every: int = 2
+    rotation: float = 5.0
+    shift: float = 0.05
+    least_crop: float = 0.7
+    hold_out: float = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, allowed in (("flow", ESTIMATORS), ("directions", DIRECTIONS)):
+            if getattr(self, name) not in allowed:
+                raise ConfigError(
+                    f"{name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}"
+                )
+        if not 0 <= self.frozen <= 1:
+            raise ConfigError(f"frozen: expected a share in [0, 1], got {self.frozen}")
+        if not 0 < self.hold_out < 1:
+            raise ConfigError(f"hold_out: expected a share in (0, 1), got {self.hold_out}")
+        if not 0 < self.least_crop <= 1:
+            raise ConfigError(f"least_crop: expected a share in (0, 1], got {self.least_crop}")
+        if self.clip_every < 1:
+            raise ConfigError(f"clip_every: expected 1 or more, got {self.clip_every}")
+
+
+@register
+class ChenRecipe(Recipe):
+    """L1 between the current frame of a window and its true answer."""
+
+    name: ClassVar[str] = "chen"
+    config_class: ClassVar[type[TrainingConfig]] = ChenConfig
+    watched: ClassVar[Figure] = Figure("fmse")
+    config: ChenConfig
+
+    def __init__(self, config: ChenConfig) -> None:
+        super().__init__(config)
+        shape = self.bare_networks()["chen"]
+        assert isinstance(shape, Chen)
+        self._offsets, self._reach = shape.offsets, shape.reach
+        length = 1 + len(shape.offsets)
+        pictures, held = open_pictures(
+            config.data, config.size, seed=config.seed, hold_out=config.hold_out, borrowed=0.0,
+            least_crop=1.0,
+        )  # fmt: skip
+        recolour = Recolouring(load_luts(config.luts, "train") if config.luts else ())
+        limits = MotionRange(config.rotation, shift=config.shift)
+        dances = DanceSet(
+            pictures.scenes, config.size, length, seed=config.seed, recolour=recolour,
+            limits=limits, least_crop=config.least_crop,
+        )  # fmt: skip
+        self._training: KeyedSet = dances
+        if config.clips:
+            windows = Windows(open_data(config.clips, split="train"), length, 1)
+            clips = RecolouredClips(windows, config.size, seed=config.seed, recolour=recolour)
+            self._training = Mixed(dances, clips, config.clip_every)
+        # One frame more than a window: two answers that follow one another.
+        kept = DanceSet(
+            held, config.size, length + 1, seed=VALIDATION_SEED, recolour=recolour, limits=limits
+        )
+        self._held = collate([kept[0, i] for i in range(min(len(kept), VALIDATION_CLIPS))])
+        self.flow = open_estimator(config.flow, weights=config.flow_weights or None)
+
+    def bare_networks(self) -> dict[str, nn.Module]:
+        config = self.config
+        try:
+            base = {
+                "width": config.width, "depth": config.depth, "window": config.window,
+                "nonlocal_levels": config.nonlocal_levels, "input_size": config.size,
+            }  # fmt: skip
+            network = Chen(
+                base, frames=config.frames, directions=config.directions, blocks=config.blocks,
+                aggregator=config.aggregator, residual=config.residual,
+            )  # fmt: skip
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        return {"chen": network.to(memory_format=torch.channels_last)}
+
+    def networks(self) -> dict[str, nn.Module]:
+        networks = self.bare_networks()
+        network = networks["chen"]
+        assert isinstance(network, Chen)
+        if self.config.start:
+            fill_base(network.base, self.config.start)
+        return networks
+
+    def training_set(self) -> KeyedSet:
+        return self._training
+
+    def collate(self, items: Sequence[Sample]) -> Clips:
+        return collate(items)
+
+    def step(
+        self, networks: Mapping[str, nn.Module], batch: Clips, device: torch.device, update: Update
+    ) -> dict[str, Tensor]:
+        wrapped = networks["chen"]
+        network = getattr(wrapped, "module", wrapped)
+        network.frozen_base = self.progress < self.config.frozen
+        clips = batch.to(device)
+        flows = self._flows(clips.composite, self._reach)
+        output = wrapped(clips.composite, clips.masks, flows)
+        loss = (output.float() - clips.target[:, self._reach]).abs().mean()
+        if network.frozen_base and torch.distributed.is_initialized():
+            # Processes that share gradients wait for one of every parameter.
+            loss = loss + 0 * sum(p.sum() for p in network.base.parameters())
+        update("chen", loss)
+        return {"loss": loss.detach()}
+
+    def _flows(self, frames: Tensor, current: int) -> Tensor:
+        """From one frame of each clip to its neighbours: [N,K,2,H,W]."""
+        batch, count = len(frames), len(self._offsets)
+        at = frames[:, current : current + 1].expand(-1, count, -1, -1, -1)
+        others = frames[:, [current + offset for offset in self._offsets]]
+        return self.flow(at.flatten(0, 1), others.flatten(0, 1)).unflatten(0, (batch, count))
+
+    def validate(
+        self, networks: Mapping[str, nn.Module], device: torch.device
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """On photographs in motion: errors on 0-255, and how far two answers are apart.
+
+        "temporal" is the root of the foreground's mean squared difference between the two, the
+        motion taken out by the exact flow; "base_" is the base's own, "composite_" the input's.
+        """
+        network = networks["chen"]
+        assert isinstance(network, Chen)
+        rows: list[list[float]] = []
+        shown: dict[str, Tensor] = {}
+        for i in range(len(self._held.composite)):
+            clip = self._one(i).to(device)
+            made = {"": self._answers(network, clip), "base_": self._frame_wise(network, clip)}
+            pair = slice(self._reach, self._reach + 2)
+            made["composite_"] = clip.composite[0, pair]
+            rows.append([n for output in made.values() for n in self._figures(output, clip)])
+            if i < self.config.pictures:
+                row = [made[name][0] for name in ("composite_", "base_", "")]
+                row.append(clip.target[0, self._reach])
+                shown[f"validation/{i}"] = (torch.cat(row, 2) * 255).round().byte().cpu()
+        values = torch.tensor(rows).mean(0).tolist()
+        names = [f"{of}{name}" for of in made for name in ("fmse", "temporal")]
+        return dict(zip(names, values, strict=True)), shown
+
+    def _one(self, i: int) -> Clips:
+        held, part = self._held, slice(i, i + 1)
+        assert held.flow is not None
+        assert held.valid is not None
+        return Clips(
+            held.composite[part], held.masks[part], held.target[part], held.flow[part],
+            held.valid[part],
+        )  # fmt: skip
+
+    def _answers(self, network: Chen, clip: Clips) -> Tensor:
+        """Two frames that follow one another, [2,3,H,W], composited."""
+        length = 1 + len(self._offsets)
+        found = []
+        for start in (0, 1):
+            frames = clip.composite[:, start : start + length]
+            masks = clip.masks[:, start : start + length]
+            found.append(network(frames, masks, self._flows(frames, self._reach)).float())
+        return self._composited(torch.cat(found), clip)
+
+    def _frame_wise(self, network: Chen, clip: Clips) -> Tensor:
+        pair = slice(self._reach, self._reach + 2)
+        return self._composited(
+            network.base(clip.composite[0, pair], clip.masks[0, pair]).float(), clip
+        )
+
+    def _composited(self, output: Tensor, clip: Clips) -> Tensor:
+        pair = slice(self._reach, self._reach + 2)
+        mask = clip.masks[0, pair]
+        return mask * output.clamp(0, 1) + (1 - mask) * clip.composite[0, pair]
+
+    def _figures(self, output: Tensor, clip: Clips) -> tuple[float, float]:
+        assert clip.flow is not None
+        assert clip.valid is not None
+        at = self._reach
+        mask = clip.masks[0, at : at + 2]
+        square = (output - clip.target[0, at : at + 2]).square() * 255**2
+        fmse = (square * mask).sum() / (3 * mask.sum().clamp(min=1))
+        temporal = ops.temporal_loss(
+            output[1:].contiguous(), output[:1].contiguous(), clip.flow[:, at], mask[1:],
+            valid=clip.valid[:, at],
+        )  # fmt: skip
+        return float(fmse), float(temporal.sqrt()) * 255
+
+    def export(
+        self, networks: Mapping[str, nn.Module], folder: Path, facts: Mapping[str, Any]
+    ) -> list[Path]:
+        network = networks["chen"]
+        assert isinstance(network, Chen)
+        path = folder / "chen.safetensors"
+        save_weights(
+            path, network, architecture=Chen.architecture, config=network.settings(),
+            metadata=facts,
+        )  # fmt: skip
+        return [path]
