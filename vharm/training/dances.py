@@ -153,31 +153,45 @@ class RecolouredClips:
     """Windows of clips with masks, recoloured, by (epoch, index).
 
     Args:
-        scenes: of T frames each, such as `vharm.data.Windows`.
+        clips: of T frames each, such as `vharm.data.Windows`. Composites that come with their
+            true answers are taken as they are.
         size: side of the frames; the aspect is not kept.
         seed: of everything drawn.
         recolour: one change for all frames of a window.
+
+    Raises:
+        ValueError: when read, a composite without a true answer.
     """
 
     def __init__(
-        self, scenes: DataSet[Scene], size: int, *, seed: int, recolour: Recolouring
-    ) -> None:
-        self.scenes, self.size, self.seed, self.recolour = scenes, size, seed, recolour
+        self, clips: DataSet[Scene] | DataSet[Sample], size: int, *, seed: int,
+        recolour: Recolouring,
+    ) -> None:  # fmt: skip
+        self.clips, self.size, self.seed, self.recolour = clips, size, seed, recolour
 
     def __len__(self) -> int:
-        return len(self.scenes)
+        return len(self.clips)
 
     def __getitem__(self, key: Key) -> Sample:
-        scene = self.scenes[key[1]]
+        clip = self.clips[key[1]]
         source = seeding.generator(self.seed, *key, 3)
-        frames, masks = resized(scene.frames, self.size), resized(scene.masks, self.size)
-        if seeding.chance(source, 0.5):
-            frames, masks = frames.flip(3), masks.flip(3)
-        inside = masks.float() / 255
-        changed = self.recolour(frames, masks, source).float()
-        mixed = (inside * changed + (1 - inside) * frames.float()).round().to(torch.uint8)
-        composite = torch.where(masks > 0, mixed, frames)
-        return Sample(scene.name, composite, masks, frames.contiguous(), scene.subset)
+        flip = seeding.chance(source, 0.5)
+        masks = self._fitted(clip.masks, flip)
+        if isinstance(clip, Sample):
+            if clip.target is None:
+                raise ValueError(f"clips: {clip.name} is a composite without a true answer")
+            composite, frames = (self._fitted(t, flip) for t in (clip.composite, clip.target))
+        else:
+            frames = self._fitted(clip.frames, flip)
+            inside = masks.float() / 255
+            changed = self.recolour(frames, masks, source).float()
+            mixed = (inside * changed + (1 - inside) * frames.float()).round().to(torch.uint8)
+            composite = torch.where(masks > 0, mixed, frames)
+        return Sample(clip.name, composite, masks, frames, clip.subset)
+
+    def _fitted(self, frames: Tensor, flip: bool) -> Tensor:
+        frames = resized(frames, self.size)
+        return (frames.flip(3) if flip else frames).contiguous()
 
 
 class Mixed:

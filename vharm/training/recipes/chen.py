@@ -42,7 +42,9 @@ class ChenConfig(TrainingConfig):
         flow_weights: for "spynet".
         frozen: share of the training during which the base stays as it is.
         clips: folder of clips with masks, see `vharm.data.open_data`, that are recoloured beside
-            the photographs set in motion; "" for none.
+            the photographs set in motion; composite clips with true answers are taken as they
+            are; "" for none.
+        clip_split: the split of `clips`; "" takes all.
         clip_every: every n-th sample comes from `clips`.
         rotation, shift: how far foregrounds turn (degrees) and go (share of the frame) from the
             first frame of a window to the last, to either side.
@@ -66,6 +68,7 @@ class ChenConfig(TrainingConfig):
     flow_weights: str = ""
     frozen: float = 0.5
     clips: str = ""
+    clip_split: str = ""
     clip_every: int = 2
     rotation: float = 5.0
     shift: float = 0.05
@@ -116,7 +119,8 @@ class ChenRecipe(Recipe):
         )  # fmt: skip
         self._training: KeyedSet = dances
         if config.clips:
-            windows = Windows(open_data(config.clips, split="train"), length, 1)
+            data = open_data(config.clips, split=config.clip_split or None, size=config.size)
+            windows = Windows(data, length, 1)
             clips = RecolouredClips(windows, config.size, seed=config.seed, recolour=recolour)
             self._training = Mixed(dances, clips, config.clip_every)
         # One frame more than a window: two answers that follow one another.
