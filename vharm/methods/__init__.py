@@ -11,6 +11,7 @@ from types import ModuleType
 
 from .base import Method, Shot
 from .chen import ChenMethod
+from .co2net import Co2NetMethod
 from .harmonizer import HarmonizerMethod
 from .histogram import Histogram
 from .issam import IssamMethod
@@ -23,6 +24,7 @@ from .window import WindowMethod
 
 __all__ = [
     "ChenMethod",
+    "Co2NetMethod",
     "ColourTransfer",
     "HarmonizerMethod",
     "Histogram",

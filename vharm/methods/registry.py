@@ -10,6 +10,7 @@ from typing import Any
 
 from .base import Method
 from .chen import ChenMethod
+from .co2net import Co2NetMethod
 from .harmonizer import HarmonizerMethod
 from .histogram import Histogram
 from .issam import IssamMethod
@@ -59,7 +60,10 @@ def register(cls: type[Method], *, replace: bool = False) -> type[Method]:
     return cls
 
 
-for _cls in (Mkl, Reinhard, Histogram, HarmonizerMethod, IssamMethod, ChenMethod):
+_OWN = (
+    Mkl, Reinhard, Histogram, HarmonizerMethod, IssamMethod, ChenMethod, Co2NetMethod,
+)  # fmt: skip
+for _cls in _OWN:
     register(_cls)
 
 

@@ -14,7 +14,7 @@ from .filters import (
     filter_chain_loss,
     filter_statistics,
 )
-from .lut import apply_lut, fit_lut
+from .lut import apply_lut, finish_lut, fit_lut, splat_lut
 from .statistics import gram, masked_moments, patch_balance
 from .tokens import (
     foreground_patches,
@@ -53,6 +53,7 @@ __all__ = [
     "filter_chain_loss",
     "filter_chain_yuv",
     "filter_statistics",
+    "finish_lut",
     "fit_lut",
     "flow_consistency",
     "flow_warp",
@@ -68,6 +69,7 @@ __all__ = [
     "rgb_to_yuv",
     "shrink_plane",
     "similarity_gate",
+    "splat_lut",
     "temporal_loss",
     "unpack_patches",
     "unpack_tokens",

@@ -22,7 +22,7 @@ CANDIDATES = (
     _backends.Candidate("cpp", why_not_cpp),
     _backends.Candidate("reference", lambda request: None),
 )
-for _op in ("apply_lut", "fit_lut"):
+for _op in ("apply_lut", "fit_lut", "splat_lut"):
     _backends.register(_op, CANDIDATES)
 
 

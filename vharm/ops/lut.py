@@ -108,7 +108,63 @@ def fit_lut(
     Source: colour mapping of Lu et al., Deep Video Harmonization with Color Mapping Consistency,
     IJCAI 2022, section 4.2; filling as in `ops/reference/lut.py`.
     """
-    op = "fit_lut"
+    sums = _splat("fit_lut", source, target, mask, size, layout, offset)
+    return reference.finish(sums, offset)
+
+
+def splat_lut(
+    source: Tensor, target: Tensor, mask: Tensor | None, size: int = 33, *,
+    layout: str = "NCHW", offset: bool = False,
+) -> Tensor:  # fmt: skip
+    """The sums `fit_lut` makes its table of, for tables over several frames.
+
+    Sums of different frames can be added, and taken away again; `finish_lut` makes a table of
+    them. Taking away leaves rounding errors where nothing should be left: keep a running sum in
+    whole numbers, as `vharm.models.color_mapping` does.
+
+    Args:
+        source, target, mask, size, layout, offset: as for `fit_lut`.
+
+    Returns:
+        `[N,S,S,S,4]` indexed [r,g,b], float32 (float64 on the reference for float64 images): the
+        weighted sum of the targets (of `target - source` with `offset`), then that of the weights.
+        No gradient on the fast backends: asking for one is an error.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what was expected and what came.
+    """
+    return _splat("splat_lut", source, target, mask, size, layout, offset)
+
+
+def finish_lut(sums: Tensor, *, offset: bool = False) -> tuple[Tensor, Tensor]:
+    """A table from the sums of `splat_lut`: `fit_lut` is the one after the other.
+
+    Args:
+        sums: `[N,S,S,S,4]`, float.
+        offset: whether they are sums of differences.
+
+    Returns:
+        `lut` `[N,S,S,S,3]` and `weight` `[N,S,S,S]`; see `fit_lut`.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what was expected and what came.
+    """
+    op = "finish_lut"
+    _check.has_dtype(op, "sums", sums, (torch.float32, torch.float64))
+    size = sums.shape[1] if sums.ndim == 5 else "S"
+    _check.has_shape(op, "sums", sums, ("N", size, size, size, 4))
+    if not MIN_SIZE <= sums.shape[1] <= MAX_SIZE:
+        raise ValueError(
+            f"{op}: sums must have {MIN_SIZE} to {MAX_SIZE} nodes along each axis, got "
+            f"{sums.shape[1]}"
+        )
+    return reference.finish(sums, offset)
+
+
+def _splat(
+    op: str, source: Tensor, target: Tensor, mask: Tensor | None, size: int, layout: str,
+    offset: bool,
+) -> Tensor:  # fmt: skip
     extent = _check.image(op, source, layout, name="source")
     _check.has_dtype(op, "target", target, (source.dtype,))
     _check.has_shape(op, "target", target, tuple(source.shape))
@@ -121,13 +177,11 @@ def fit_lut(
         raise ValueError(f"{op}: size must be {MIN_SIZE} to {MAX_SIZE} nodes, got {size}")
     chosen = _backends.choose(op, source.device, source.dtype)
     if chosen == "reference":
-        sums = _reference_splat(source, target, mask, size, layout, offset)
-    else:
-        _refuse_gradient(op, source=source, target=target, mask=mask)
-        if mask is not None and mask.dtype == torch.float64:
-            mask = mask.float()
-        sums = _lut_library.lut_splat(source, target, mask, size, offset, layout == "NHWC", chosen)
-    return reference.finish(sums, offset)
+        return _reference_splat(source, target, mask, size, layout, offset)
+    _refuse_gradient(op, source=source, target=target, mask=mask)
+    if mask is not None and mask.dtype == torch.float64:
+        mask = mask.float()
+    return _lut_library.lut_splat(source, target, mask, size, offset, layout == "NHWC", chosen)
 
 
 def check_interpolation(op: str, interpolation: str) -> None:
