@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recipes of iS2AM, Chen et al. and SPyNet: their data, their losses, a few steps."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+
+from vharm import training
+from vharm.data import seeding
+from vharm.data.augment import Cached
+from vharm.data.types import Sample, Scene
+from vharm.models import Chen, Issam, SpyNet, save_weights
+from vharm.ops import flow_warp
+from vharm.training.dances import DanceSet, Mixed, RecolouredClips, Recolouring, collate
+from vharm.training.normalised import foreground_normalised
+from vharm.training.recipes.issam import fill_base
+from vharm.training.recipes.spynet import end_point_error, level_error
+
+torch.set_num_threads(1)
+
+SIZE = 32
+
+
+def picture(seed, size=40):
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(1, 3, 5, 5, generator=generator)
+    smooth = torch.nn.functional.interpolate(coarse, (size, size), mode="bicubic")
+    mask = torch.zeros(1, size, size)
+    mask[:, 12:28, 10:26] = 1
+    return (smooth[0].clamp(0, 1) * 255).byte(), (mask * 255).byte()
+
+
+class Photographs:
+    def __init__(self, count=4):
+        self.scenes = [Scene(f"p{i}", *(t[None] for t in picture(i))) for i in range(count)]
+
+    def __len__(self):
+        return len(self.scenes)
+
+    def __getitem__(self, index):
+        return self.scenes[index]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder of photographs with masks."""
+    folder = tmp_path_factory.mktemp("data")
+    for kind in ("images", "masks"):
+        (folder / kind / "train").mkdir(parents=True)
+    for i in range(8):
+        frame, mask = picture(i)
+        image = Image.fromarray(frame.permute(1, 2, 0).numpy())
+        image.save(folder / "images" / "train" / f"p{i}.png")
+        Image.fromarray(mask[0].numpy()).save(folder / "masks" / "train" / f"p{i}.png")
+    return folder
+
+
+def train(name, data, output, **settings):
+    recipe = training.get_recipe(name)
+    values = {
+        "data": str(data), "output": str(output), "size": SIZE, "batch": 2, "steps": 3,
+        "validate_every": 3, "log_every": 1, "hold_out": 0.25, "device": "cpu", "pictures": 1,
+        "average": 0.0, **settings,
+    }  # fmt: skip
+    config = training.make_config(recipe.config_class, values=values)
+    trainer = training.Trainer(recipe(config), say=None)
+    return trainer, trainer.run()
+
+
+def test_foreground_normalised_by_hand():
+    output, target = torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 8, 8)
+    output[0, :, 0, :2] = 2.0  # 2 pixels x 3 channels x 4 = 24, over the whole frame
+    mask = torch.zeros(2, 1, 8, 8)
+    mask[0, :, :2, :5] = 1  # 10 pixels, above the least area 64 * 1000 / 65536
+    assert foreground_normalised(output, target, mask) == pytest.approx(24 / 30 / 2)
+    mask[0] = 0
+    least = 64 * 1000 / 65536
+    assert foreground_normalised(output, target, mask) == pytest.approx(24 / (3 * least) / 2)
+
+
+def test_dances_move_and_their_flow_is_exact():
+    dances = DanceSet(
+        Cached(Photographs(), 40), SIZE, 3, seed=0, recolour=Recolouring(), least_crop=0.9
+    )
+    sample = dances[0, 1]
+    assert sample.composite.shape == (3, 3, SIZE, SIZE)
+    outside = (sample.masks == 0).expand_as(sample.composite)
+    assert torch.equal(sample.composite[outside], sample.target[outside])
+    assert not torch.equal(sample.composite, sample.target)
+    target = sample.target.float() / 255
+    warped = flow_warp(target[:-1], sample.flow)
+    off = ((warped - target[1:]).abs() * sample.valid).sum() / (3 * sample.valid.sum())
+    still = ((target[:-1] - target[1:]).abs() * sample.valid).sum() / (3 * sample.valid.sum())
+    assert off < 0.006 < still
+    again, later = dances[0, 1], dances[1, 1]
+    assert torch.equal(again.composite, sample.composite)
+    assert not torch.equal(later.composite, sample.composite)
+
+
+def test_clips_are_recoloured_inside_and_alike():
+    frames = torch.stack([picture(1)[0]] * 3)
+    masks = torch.stack([picture(1)[1]] * 3)
+    clips = RecolouredClips([Scene("c", frames, masks)], SIZE, seed=0, recolour=Recolouring())
+    sample = clips[0, 0]
+    assert sample.composite.shape == (3, 3, SIZE, SIZE)
+    outside = (sample.masks == 0).expand_as(sample.composite)
+    assert torch.equal(sample.composite[outside], sample.target[outside])
+    assert (sample.composite != sample.target)[~outside].float().mean() > 0.5
+    assert torch.equal(sample.composite[0], sample.composite[2])
+    given = Sample("s", frames.flip(1), masks, frames)
+    taken = RecolouredClips([given], 40, seed=0, recolour=Recolouring())[0, 0]
+    assert torch.equal(taken.composite, taken.target.flip(1))
+    with pytest.raises(ValueError, match="s is a composite without a true answer"):
+        RecolouredClips([Sample("s", frames, masks)], 40, seed=0, recolour=Recolouring())[0, 0]
+
+
+def test_both_kinds_take_turns():
+    first, second = [f"a{i}" for i in range(3)], ["b0", "b1"]
+
+    class Keyed(list):
+        def __getitem__(self, key):
+            return super().__getitem__(key[1])
+
+    mixed = Mixed(Keyed(first), Keyed(second), 2)
+    drawn = [mixed[epoch, i] for epoch in range(2) for i in range(3)]
+    assert drawn == ["b0", "a1", "b1", "a0", "b0", "a2"]
+
+
+def test_batches_say_when_the_flow_is_not_known():
+    frames, masks = torch.zeros(2, 3, 4, 4).byte(), torch.zeros(2, 1, 4, 4).byte()
+    flow, valid = torch.ones(1, 2, 4, 4), torch.ones(1, 1, 4, 4).bool()
+    known = Sample("a", frames, masks, frames, flow=flow, valid=valid)
+    unknown = Sample("b", frames, masks, frames)
+    assert collate([known, known]).flow.shape == (2, 1, 2, 4, 4)
+    assert collate([known, unknown]).flow is None
+
+
+def test_end_point_error_by_hand():
+    flow = torch.zeros(1, 2, 4, 4)
+    found = flow.clone()
+    found[:, 0], found[:, 1] = 3, 4
+    valid = torch.ones(1, 1, 4, 4, dtype=torch.bool)
+    valid[..., 0, 0] = False
+    found[..., 0, 0] = 100
+    assert end_point_error(found, flow, valid) == pytest.approx(5)
+    # Half the size: 1.5 and 2 there are 3 and 4 here; the corner's block is left out.
+    half = torch.stack((torch.full((1, 2, 2), 1.5), torch.full((1, 2, 2), 2.0)), 1)
+    half[..., 0, 0] = 100
+    assert level_error(half, flow, valid) == pytest.approx(5)
+
+
+def test_issam_learns_a_little_and_exports(data, tmp_path):
+    trainer, outcome = train("issam", data, tmp_path, width=4, steps=12, learning_rate=3e-3)
+    assert outcome.finished
+    assert set(outcome.figures) >= {"fmse", "psnr", "composite_fmse"}
+    paths = training.export_weights(tmp_path, tmp_path / "weights")
+    network = Issam.from_weights(paths[0])
+    assert network.settings()["input_size"] == SIZE
+    batch = trainer.recipe.collate([trainer.recipe.training_set()[0, i] for i in range(4)])
+    made = trainer.recipe.composer(*batch.to(torch.device("cpu")))
+    losses = []
+    network.train()
+    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+    for _ in range(25):
+        loss = foreground_normalised(network(made.composite, made.mask), made.target, made.mask)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_issam_on_pairs_is_another_loss(data, tmp_path):
+    logs = []
+    for i, weight in enumerate((0.01, 1000.0)):
+        trainer, outcome = train("issam", data, tmp_path / str(i), width=4, temporal=weight)
+        assert outcome.finished
+        logs.append(trainer.networks["issam"].state_dict()["colour.weight"])
+    assert not torch.equal(*logs)
+
+
+def test_chen_freezes_its_base_for_the_first_half(data, tmp_path):
+    base = Issam(4, input_size=16)
+    start = tmp_path / "issam.safetensors"
+    save_weights(start, base, architecture="issam", config=base.settings())
+    stored = Issam.from_weights(start).state_dict()
+    settings = {"width": 4, "frames": 3, "blocks": 1, "start": str(start), "steps": 4}
+    trainer, _ = train("chen", data, tmp_path / "a", frozen=1.0, **settings)
+    kept = trainer.networks["chen"].base.state_dict()
+    assert all(torch.equal(kept[n], t) for n, t in stored.items() if "tracked" not in n)
+    assert trainer.networks["chen"].output.weight.any()
+    trainer, outcome = train("chen", data, tmp_path / "b", frozen=0.5, **settings)
+    moved = trainer.networks["chen"].base.state_dict()
+    assert not torch.equal(moved["colour.weight"], stored["colour.weight"])
+    assert {"fmse", "temporal", "base_fmse", "composite_temporal"} <= set(outcome.figures)
+    paths = training.export_weights(tmp_path / "b", tmp_path / "weights")
+    assert Chen.from_weights(paths[0]).frames == 3
+
+
+def test_chen_takes_clips_and_switches(data, tmp_path):
+    for clip in ("one", "two"):
+        for kind in ("frames", "masks"):
+            (tmp_path / "clips" / clip / kind).mkdir(parents=True)
+        for i in range(4):
+            frame, mask = picture(i)
+            folder = tmp_path / "clips" / clip
+            Image.fromarray(frame.permute(1, 2, 0).numpy()).save(folder / "frames" / f"{i}.png")
+            Image.fromarray(mask[0].numpy()).save(folder / "masks" / f"{i}.png")
+    _, outcome = train(
+        "chen", data, tmp_path / "out", width=4, frames=5, directions="past", aggregator=False,
+        flow="none", clips=str(tmp_path / "clips"), steps=2, nonlocal_levels=(2,),
+    )  # fmt: skip
+    assert outcome.finished
+
+
+def test_spynet_comes_closer_to_the_exact_flow(data, tmp_path):
+    trainer, outcome = train(
+        "spynet", data, tmp_path, channels=(8,), steps=30, learning_rate=3e-3, validate_every=30,
+        shift=0.1,
+    )  # fmt: skip
+    figures = outcome.figures
+    assert figures["epe"] < figures["still_epe"]
+    assert "dis_epe" in figures
+    assert len(trainer.networks["spynet"].nets) == 1
+    paths = training.export_weights(tmp_path, tmp_path / "weights")
+    assert SpyNet.from_weights(paths[0]).settings()["channels"] == [8]
+
+
+def test_a_base_without_nonlocal_blocks_serves_one_that_has_them(tmp_path):
+    plain, path = Issam(4, input_size=16), tmp_path / "issam.safetensors"
+    save_weights(path, plain, architecture="issam", config=plain.settings())
+    filled = Issam(4, nonlocal_levels=(1,), input_size=64)
+    fill_base(filled, str(path))
+    state = filled.state_dict()
+    for name, tensor in plain.half().float().state_dict().items():
+        torch.testing.assert_close(state[name], tensor, atol=1e-3, rtol=1e-3)
+    assert not state["decoder.1.similar.g.weight"].any()
+    with pytest.raises(ValueError, match="another width"):
+        fill_base(Issam(8), str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "text"),
+    [
+        ("issam", {"size": 36}, "input_size: expected a multiple of 8"),
+        ("issam", {"temporal": -1.0}, "temporal: expected 0 or more"),
+        ("issam", {"shares": (0.0, 1.0, 0.0)}, "luts: expected look-up tables"),
+        ("chen", {"flow": "raft"}, "flow: expected one of dis, spynet, none, got 'raft'"),
+        ("chen", {"frames": 4}, "frames: expected an odd number"),
+        ("spynet", {"size": 40}, "size: expected a multiple of 32"),
+    ],
+)
+def test_bad_settings(name, settings, text, data, tmp_path):
+    with pytest.raises(training.ConfigError, match=text):
+        train(name, data, tmp_path, **settings)
+
+
+def test_recolouring_uses_tables_half_of_the_time():
+    from vharm.data.luts import Lut
+    from vharm.looks import LutLook
+
+    inverse = Lut("inverse", 1 - LutLook.identity(2).grid)
+    frame, mask = picture(0)
+    recolour = Recolouring([inverse])
+    changed = [recolour(frame, mask, seeding.generator(0, i)) for i in range(12)]
+    plain = Recolouring()
+    differs = [
+        not torch.equal(c, plain(frame, mask, seeding.generator(0, i)))
+        for i, c in enumerate(changed)
+    ]
+    assert any(differs)
+    assert all(c.shape == frame.shape and c.dtype == torch.uint8 for c in changed)
