@@ -33,7 +33,7 @@ def window(count=5, size=24):
 
 def test_parameters_by_hand():
     base = sum(p.numel() for p in Issam(nonlocal_levels=(0, 1)).parameters())
-    gate = 2 * (32 * 32 + 32)
+    gate = 32 * 32 + (32 * 32 + 32)
     decoder = (96 * 32 * 9 + 32) + 5 * 2 * (32 * 32 * 9 + 32) + (32 * 3 * 9 + 3)
     assert sum(p.numel() for p in Chen().parameters()) == base + gate + decoder
     one_way = sum(p.numel() for p in Chen(directions="past").parameters())
@@ -99,14 +99,21 @@ def test_flow_leads_from_the_current_frame_to_its_neighbour():
 
 def test_aggregator_by_hand():
     part = Aggregator(4)
-    warped, current = torch.randn(2, 1, 4, 6, 6)
-    mask = torch.rand(1, 1, 6, 6)
-    gate = torch.sigmoid((part.theta(warped) * part.phi(current)).sum(1, keepdim=True))
-    expected = mask * warped * gate + (1 - mask) * warped
-    torch.testing.assert_close(part(warped, current, mask), expected)
-    assert torch.equal(part(warped, current, torch.zeros_like(mask)), warped)
-    swapped = mask * warped * gate + (1 - mask) * current
-    assert not torch.allclose(part(warped, current, mask), swapped, atol=1e-3)
+    nn.init.normal_(part.phi.bias)
+    warped, current = torch.randn(2, 3, 4, 6, 6), torch.randn(2, 4, 6, 6)
+    mask = torch.rand(2, 1, 6, 6)
+    found = part(warped, current, mask)
+    assert len(found) == 3
+    for k in range(3):
+        one = warped[:, k]
+        gate = torch.sigmoid((part.theta(one) * part.phi(current)).sum(1, keepdim=True))
+        torch.testing.assert_close(found[k], mask * one * gate + (1 - mask) * one)
+        swapped = mask * one * gate + (1 - mask) * current
+        assert not torch.allclose(found[k], swapped, atol=1e-3)
+        turned = torch.sigmoid((part.phi(one) * part.theta(current)).sum(1, keepdim=True))
+        assert not torch.allclose(found[k], mask * one * turned + (1 - mask) * one, atol=1e-3)
+    still = part(warped, current, torch.zeros_like(mask))
+    assert torch.equal(torch.stack(still, 1), warped)
 
 
 def test_directions_are_kept_apart():

@@ -14,6 +14,7 @@ from os import PathLike
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vharm.models.issam import Issam, Painted, initialise
@@ -27,20 +28,30 @@ DIRECTIONS = ("both", "past")
 
 
 class Aggregator(nn.Module):
-    """Lets a neighbour's foreground through as far as it resembles the current frame.
+    """Lets neighbours' foregrounds through as far as they resemble the current frame.
 
     `A = sigmoid(theta(warped) . phi(current))` per pixel, `M*warped*A + (1 - M)*warped`: section
-    3.4, equations 2 and 3.
+    3.4, equations 2 and 3. `theta` is without a bias, so that it need not be computed for every
+    neighbour: `(T w) . (P c + p) = w . (T'P c + T'p)`, one convolution of the current frame.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.theta = nn.Conv2d(channels, channels, 1)
+        self.theta = nn.Conv2d(channels, channels, 1, bias=False)
         self.phi = nn.Conv2d(channels, channels, 1)
 
-    def forward(self, warped: Tensor, current: Tensor, mask: Tensor) -> Tensor:
-        """Features [N,C,H,W], the current frame's likewise, and its mask [N,1,H,W] in [0,1]."""
-        return similarity_gate(self.theta(warped), self.phi(current), warped, mask)
+    def forward(self, warped: Tensor, current: Tensor, mask: Tensor) -> list[Tensor]:
+        """The neighbours [B,C,H,W] after the gate, one by one.
+
+        Args:
+            warped: [B,K,C,H,W], features of neighbours.
+            current: [B,C,H,W], those of the current frame.
+            mask: [B,1,H,W] in [0,1], its foreground.
+        """
+        across = self.theta.weight.flatten(1).t()
+        weight, bias = across @ self.phi.weight.flatten(1), across @ self.phi.bias
+        own = F.conv2d(current, weight[..., None, None], bias)
+        return [similarity_gate(one, own, one, mask) for one in warped.unbind(1)]
 
 
 class ResidualBlock(nn.Module):
@@ -165,14 +176,18 @@ class Chen(nn.Module):
             neighbours: [B,K,C,H,W], features.
             flows: [B,K,2,H,W].
         """
-        batch, count = neighbours.shape[:2]
-        warped = flow_warp(neighbours.flatten(0, 1), flows.flatten(0, 1), padding="border")
-        if self.aggregator is not None:
-            own = current.features.repeat_interleave(count, 0)
-            warped = self.aggregator(warped, own, mask.repeat_interleave(count, 0))
-        warped = warped.unflatten(0, (batch, count))
-        sides = warped.split(self.reach, 1)
-        joined = torch.cat((current.features, *(side.mean(1) for side in sides)), 1)
+        count = neighbours.shape[:2]
+        # Planar, because the gate reads one channel after the other.
+        planar = neighbours.flatten(0, 1).contiguous()
+        warped = flow_warp(planar, flows.flatten(0, 1), padding="border").unflatten(0, count)
+        if self.aggregator is None:
+            known = list(warped.unbind(1))
+        else:
+            known = self.aggregator(warped, current.features.contiguous(), mask)
+        means = [
+            sum(known[at : at + self.reach]) / self.reach for at in range(0, len(known), self.reach)
+        ]
+        joined = torch.cat((current.features, *means), 1)
         made = self.output(self.decoder(joined))
         return self.base.denormalise(current.normalised + made if self.residual else made)
 
