@@ -12,6 +12,7 @@ from vharm.data import seeding
 from vharm.data.augment import Cached
 from vharm.data.types import Sample, Scene
 from vharm.models import Chen, Issam, SpyNet, save_weights
+from vharm.models.color_mapping import Refinement
 from vharm.ops import flow_warp
 from vharm.training.dances import DanceSet, Mixed, RecolouredClips, Recolouring, collate
 from vharm.training.normalised import foreground_normalised
@@ -215,6 +216,57 @@ def test_chen_takes_clips_and_switches(data, tmp_path):
     assert outcome.finished
 
 
+def test_the_refinement_learns_over_a_fixed_base(data, tmp_path):
+    base, start = Issam(4, input_size=SIZE), tmp_path / "issam.safetensors"
+    save_weights(start, base, architecture="issam", config=base.settings())
+    trainer, outcome = train(
+        "co2net", data, tmp_path / "out", base=str(start), width=4, frames=3, channels=8
+    )
+    assert set(outcome.figures) == {"fmse", "table_fmse", "base_fmse", "composite_fmse"}
+    recipe = trainer.recipe
+    clips = collate([recipe.training_set()[0, i] for i in range(4)]).to(torch.device("cpu"))
+    known, network = recipe.known(clips), recipe.bare_networks()["co2net"]
+    optimizer, losses = torch.optim.Adam(network.parameters(), 3e-3), []
+    for _ in range(25):
+        output = network(known.composite, known.base, known.features, known.mapped)
+        target = recipe._base.normalise(clips.target[:, 1])
+        loss = foreground_normalised(output, target, clips.masks[:, 1])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.6 * losses[0]
+    stored = Issam.from_weights(start).state_dict()
+    kept = trainer.recipe._base.state_dict()
+    assert all(torch.equal(kept[name], tensor) for name, tensor in stored.items())
+    paths = training.export_weights(tmp_path / "out", tmp_path / "weights")
+    assert Refinement.from_weights(paths[0]).settings() == {"features": 4, "channels": 8}
+
+
+def test_the_table_of_the_training_is_that_of_the_method(data, tmp_path):
+    from vharm import methods
+
+    base, start = Issam(4, input_size=SIZE), tmp_path / "issam.safetensors"
+    torch.nn.init.constant_(base.colour.bias, 1)
+    save_weights(start, base, architecture="issam", config=base.settings())
+    trainer, _ = train(
+        "co2net",
+        data,
+        tmp_path / "out",
+        base=str(start),
+        width=4,
+        frames=3,
+        channels=8,
+        steps=1,
+    )
+    clips = collate([trainer.recipe.training_set()[0, 1]]).to(torch.device("cpu"))
+    known = trainer.recipe.known(clips)
+    mapped = base.denormalise(known.mapped).clamp(0, 1)
+    painted = methods.get("co2net", weights=start).render(clips.composite[0], clips.masks[0])[1:2]
+    torch.testing.assert_close(mapped, painted, atol=1e-5, rtol=0)
+    assert (base.denormalise(known.base) - mapped).abs().max() > 1e-3
+
+
 def test_spynet_comes_closer_to_the_exact_flow(data, tmp_path):
     trainer, outcome = train(
         "spynet", data, tmp_path, channels=(8,), steps=30, learning_rate=3e-3, validate_every=30,
@@ -249,6 +301,7 @@ def test_a_base_without_nonlocal_blocks_serves_one_that_has_them(tmp_path):
         ("issam", {"shares": (0.0, 1.0, 0.0)}, "luts: expected look-up tables"),
         ("chen", {"flow": "raft"}, "flow: expected one of dis, spynet, none, got 'raft'"),
         ("chen", {"frames": 4}, "frames: expected an odd number"),
+        ("co2net", {}, "base: expected the weights of an iS2AM, got none"),
         ("spynet", {"size": 40}, "size: expected a multiple of 32"),
     ],
 )
