@@ -55,9 +55,7 @@ class RandomPairColours:
         self.tables, self.others = tables, others
         self._cumulative = weights.cumsum(0) / weights.sum()
 
-    def __call__(
-        self, frames: Tensor, masks: Tensor, sources: Sequence[torch.Generator]
-    ) -> Tensor:
+    def __call__(self, frames: Tensor, masks: Tensor, sources: Sequence[torch.Generator]) -> Tensor:
         """Frames float [P,T,3,H,W] in [0,1], masks [P,T,1,H,W]; P generators."""
         kinds = [self._kind(source) for source in sources]
         out = torch.empty_like(frames)

@@ -145,7 +145,7 @@ class HuangRecipe(Recipe):
         networks: dict[str, nn.Module] = {"generator": Generator(residual=config.residual, **sizes)}
         if config.has_discriminator:
             networks["discriminator"] = Discriminator(**sizes)
-        return networks
+        return {n: net.to(memory_format=torch.channels_last) for n, net in networks.items()}
 
     def networks(self) -> dict[str, nn.Module]:
         networks = self.bare_networks()
@@ -181,18 +181,23 @@ class HuangRecipe(Recipe):
     def step(
         self, networks: Mapping[str, nn.Module], batch: Any, device: torch.device, update: Update
     ) -> dict[str, Tensor]:
-        """Algorithm 1: the discriminator's step on what the generator paints now, then its own."""
+        """The discriminator's step on what the generator paints now, then the generator's own.
+
+        As eq. 1 and 2 have it, the discriminator judges frame t of each pair. What the generator
+        makes of frame t-1 is there anyway, and is compared with its answer as well.
+        """
         config, pairs = self.config, batch.to(device)
-        composite, target = ((t * 2 - 1).flatten(0, 1) for t in (pairs.composite, pairs.target))
-        mask = pairs.mask.flatten(0, 1)
+        composite, target = (t * 2 - 1 for t in (pairs.composite, pairs.target))
         discriminator = networks.get("discriminator")
-        shown = self._shown(mask, composite, discriminator)
-        output = networks["generator"](composite, shown)
+        flat = composite.flatten(0, 1)
+        shown = self._shown(pairs.mask.flatten(0, 1), flat, discriminator)
+        output = networks["generator"](flat, shown).unflatten(0, composite.shape[:2]).float()
         figures: dict[str, Tensor] = {}
         if discriminator is not None and config.trains_discriminator:
             # Instance norm keeps pictures apart, so that one pass over all is three passes.
-            said = discriminator(torch.cat((output.detach(), composite, target))).float()
-            figures["discriminator"] = adversarial.discriminator_loss(*said.chunk(3), mask)
+            judged = torch.cat([frames[:, 1] for frames in (output.detach(), composite, target)])
+            said = discriminator(judged).float().chunk(3)
+            figures["discriminator"] = adversarial.discriminator_loss(*said, pairs.mask[:, 1])
             update("discriminator", figures["discriminator"])
         parts = self._parts(output, target, pairs, discriminator)
         weights = {"temporal": config.temporal_weight, "adversarial": config.adversarial_weight}
@@ -207,27 +212,25 @@ class HuangRecipe(Recipe):
     def _parts(
         self, output: Tensor, target: Tensor, pairs: Any, discriminator: nn.Module | None
     ) -> dict[str, Tensor]:
-        """The terms of eq. 2 without their weights."""
+        """The terms of eq. 2 without their weights, of output and target [P,2,3,s,s]."""
         config = self.config
-        output = output.float()
-        two = output.unflatten(0, pairs.composite.shape[:2])
         parts = {
-            "reconstruction": adversarial.reconstruction_loss(output, target),
+            "reconstruction": adversarial.reconstruction_loss(
+                output.flatten(0, 1), target.flatten(0, 1)
+            ),
             "temporal": adversarial.temporal_loss(
-                two, pairs.mask[:, 1], pairs.flow, pairs.valid, config.temporal
+                output, pairs.mask[:, 1], pairs.flow, pairs.valid, config.temporal
             ),
         }
         if discriminator is not None and config.adversarial_weight:
             # Not through a wrapper of several processes, which waits for gradients of its own.
             inner = getattr(discriminator, "module", discriminator)
             with adversarial.frozen(inner):
-                parts["adversarial"] = adversarial.adversarial_loss(inner(output).float())
+                parts["adversarial"] = adversarial.adversarial_loss(inner(output[:, 1]).float())
         return parts
 
     @torch.no_grad()
-    def _shown(
-        self, mask: Tensor, composite: Tensor, discriminator: nn.Module | None
-    ) -> Tensor:
+    def _shown(self, mask: Tensor, composite: Tensor, discriminator: nn.Module | None) -> Tensor:
         """What the generator is given as the mask."""
         kind = self.config.mask_input
         if kind == "given":
