@@ -138,6 +138,9 @@ def test_videos(tmp_path):
     data = open_data(tmp_path)
     assert data.count(0) == 4
     part = data.part(0, 1, 3)
+    # Forked workers must not hang on decoders that were open here.
+    for scene in DataLoader(data, batch_size=1, num_workers=1, collate_fn=first):
+        assert torch.equal(scene.frames, data[0].frames)
     assert np.abs(as_picture(part.frames[0]).astype(int) - pictures[1]).mean() < 4
     assert np.abs(part.masks[1, 0].numpy().astype(int) - masks[2]).mean() < 3
 

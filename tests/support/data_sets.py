@@ -33,7 +33,8 @@ def save(path: Path, picture: np.ndarray) -> Path:
     """Writes RGB or grey; JPEGs at quality 98."""
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = picture[..., ::-1] if picture.ndim == 3 else picture
-    assert cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, 98])
+    settings = [cv2.IMWRITE_JPEG_QUALITY, 98] if path.suffix == ".jpg" else []
+    assert cv2.imwrite(str(path), picture, settings)
     return path
 
 
