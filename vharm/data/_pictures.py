@@ -25,8 +25,8 @@ def require_cv2() -> ModuleType:
     except ImportError as error:
         raise ImportError('reading data sets needs OpenCV: pip install "vharm[video]"') from error
     if hasattr(os, "register_at_fork"):
-        # A forked child, such as a DataLoader's worker, has none of the threads that OpenCV waits
-        # for when it resizes: it would hang. One thread a worker is what is wanted there anyway.
+        # Forked children are a DataLoader's workers: a thread for each core in every one of them
+        # would only be in the others' way.
         os.register_at_fork(after_in_child=functools.partial(cv2.setNumThreads, 0))
     return cv2
 
