@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import augment, motion
-from ._seeding import generators
 from .augment import Cached
 from .dancing import _PURE, _centre, _layers
 from .errors import DataError
 from .motion import MotionRange
+from .seeding import generators
 
 # Called with frames float [P,2,3,s,s] in [0,1], masks [P,2,1,s,s] and P generators.
 PairColours = Callable[[Tensor, Tensor, Sequence[torch.Generator]], Tensor]
