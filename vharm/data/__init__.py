@@ -3,6 +3,58 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 from .types import DataSet, Sample, SampleSet, Scene, SceneSet
 
-__all__ = ["DataSet", "Sample", "SampleSet", "Scene", "SceneSet"]
+# Imported when first asked for: the types above are all that most importers want.
+_LAZY = {
+    "Archive": "archive", "BorrowedMasks": "borrowed", "Chosen": "joined", "Clip": "clips",
+    "Dancing": "dancing", "DataError": "errors", "FileSamples": "clips", "FileScenes": "clips",
+    "Joined": "joined", "LAYOUTS": "layouts", "Problem": "clips", "RealComposite":
+    "real_composite", "UnmaskedPhotos": "clips", "Windows": "joined", "draw_mask": "borrowed",
+    "fill_hole": "inpaint", "inspect": "inspection", "open_data": "open", "open_photos": "open",
+    "pack": "packing", "write_composites": "real_composite",
+}  # fmt: skip
+
+__all__ = [
+    "LAYOUTS",
+    "Archive",
+    "BorrowedMasks",
+    "Chosen",
+    "Clip",
+    "Dancing",
+    "DataError",
+    "DataSet",
+    "FileSamples",
+    "FileScenes",
+    "Joined",
+    "Problem",
+    "RealComposite",
+    "Sample",
+    "SampleSet",
+    "Scene",
+    "SceneSet",
+    "UnmaskedPhotos",
+    "Windows",
+    "draw_mask",
+    "fill_hole",
+    "inspect",
+    "open_data",
+    "open_photos",
+    "pack",
+    "write_composites",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
