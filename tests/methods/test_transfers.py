@@ -8,9 +8,9 @@ import warnings
 import pytest
 import torch
 
+from vharm.color import lab_to_rgb, rgb_to_lab
 from vharm.looks import LutLook
 from vharm.methods import Histogram, Mkl, Reinhard, histogram, mkl, reinhard
-from vharm.color import lab_to_rgb, rgb_to_lab
 from vharm.methods.transfer import Moments
 
 METHODS = (Mkl, Reinhard, Histogram)
