@@ -27,7 +27,7 @@ help:
 	echo "variables: PYTHON=$(PYTHON) VENV=$(VENV) OUT=$(OUT), and those that setup.py reads"
 
 demo: $(VENV)/.cli $(VENV)/.native
-	$(BIN)/python -m vharm.cli demo --out $(OUT)/demo
+	$(BIN)/python -m vharm demo --out $(OUT)/demo
 
 test: $(VENV)/.test $(VENV)/.native
 	$(BIN)/python -m pytest tests benchmarks --quick --ignore=tests/triton

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from common import Subject, compare, publish
+from common import Subject, compare, peak_extra, publish
 
 from vharm import ops
 from vharm.ops import filter_chain, filter_chain_loss, filter_statistics
@@ -174,8 +174,15 @@ def test_loss(device, quick):
 
     subjects = [Subject(name, on(name, gradients), close) for name in fast_backends(device)]
     subjects.append(Subject("eager PyTorch", on("reference", gradients), close, 1 if quick else 3))
+    notes = {}
+    if device.type == "cpu":
+        mine, peers = peak_extra(subjects[0].run), peak_extra(subjects[-1].run)
+        notes["peak extra memory"] = f"{mine / 2**20:.1f} MiB, eager {peers / 2**20:.1f} MiB"
+        assert mine < peers / 3
     table = compare(
         f"filter_chain_loss, forward + backward, batch {batch} at {size}", subjects,
-        rounds=2 if quick else 9, device=device, copy_bytes=targets.numel() * 4,
+        rounds=2 if quick else 9, device=device, copy_bytes=targets.numel() * 4, **notes,
     )  # fmt: skip
     publish("filters-loss", [table], device, keep=not quick)
+    if not quick and device.type == "cpu":
+        assert table.ratio("eager PyTorch") >= 5

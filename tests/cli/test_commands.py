@@ -134,7 +134,7 @@ def test_without_its_packages_the_command_says_how_to_get_them(missing):
 
 def test_the_command_starts_as_a_module():
     result = subprocess.run(
-        [sys.executable, "-m", "vharm.cli", "--version"], capture_output=True, text=True
+        [sys.executable, "-m", "vharm", "--version"], capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout == f"vharm {package.__version__}\n"

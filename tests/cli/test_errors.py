@@ -141,7 +141,7 @@ def test_interrupt_leaves_nothing_half_written(tmp_path):
     clip = write_clip(tmp_path / "c.mp4", pictures * 400)
     mask = write_clip(tmp_path / "m.mp4", masks * 400)
     out = tmp_path / "out.mp4"
-    command = [sys.executable, "-m", "vharm.cli", "harmonize", str(clip), "-m", str(mask), "-o",
+    command = [sys.executable, "-m", "vharm", "harmonize", str(clip), "-m", str(mask), "-o",
                str(out), "--temporal", "per-frame", "--preset", "veryslow"]  # fmt: skip
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, preexec_fn=can_be_interrupted

@@ -9,6 +9,8 @@ import torch
 from vharm import methods, ops
 from vharm.looks import FilterLook
 from vharm.methods import HarmonizerMethod
+from vharm.methods import harmonizer as harmonizer_module
+from vharm.models.efficientnet import EncoderConfig
 from vharm.models.harmonizer import Harmonizer
 from vharm.models.weights import WeightsError, save_weights
 
@@ -32,7 +34,9 @@ def method(weights):
     return methods.get("harmonizer", weights=weights)
 
 
-def test_without_weights_it_says_what_to_do():
+def test_without_weights_it_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setattr(harmonizer_module, "SHIPPED", tmp_path / "absent.safetensors")
+    assert "weights" in methods.HarmonizerMethod.why_not()
     with pytest.raises(WeightsError, match=r"--weights FILE.*weights=.*mkl, reinhard"):
         methods.get("harmonizer")
     with pytest.raises((WeightsError, OSError), match="absent"):
@@ -53,22 +57,30 @@ def test_looks_hold_unclamped_arguments_and_the_small_frames_means(method):
     torch.testing.assert_close(empty.apply(frames), frames, atol=1e-5, rtol=0)
 
 
+def test_working_size_is_the_networks_own(method, tmp_path):
+    assert method.working_size(1080, 1920) == (256, 256)
+    small = Harmonizer(config=EncoderConfig.lite(width=0.25), input_size=96)
+    path = tmp_path / "small.safetensors"
+    save_weights(path, small, architecture="harmonizer", config=small.settings())
+    assert methods.get("harmonizer", weights=path).working_size(40, 1920) == (96, 96)
+
+
 def test_what_the_network_sees():
     torch.manual_seed(2)
     frame, mask = torch.rand(1, 3, 8, 8), torch.zeros(1, 1, 8, 8)
     mask[..., 2:5, 2:5] = 1
     request = HarmonizerMethod.request
     bare = object.__new__(HarmonizerMethod)
-    seen = bare._seen(request(bare, frame, mask, None, None))
+    seen = request(bare, frame, mask, None, None).seen()
     torch.testing.assert_close(seen, frame)
     other = torch.rand(1, 3, 4, 4)
-    seen = bare._seen(request(bare, frame, mask, other, None))
+    seen = request(bare, frame, mask, other, None).seen()
     inside = mask.bool().expand_as(frame)
     assert torch.equal(seen[inside], frame[inside])
     assert not torch.isclose(seen[~inside], frame[~inside]).all()
     counts = torch.ones(1, 1, 8, 8)
     counts[..., :2] = 0
-    seen = bare._seen(request(bare, frame, mask, None, counts))
+    seen = request(bare, frame, mask, None, counts).seen()
     kept = (counts * (1 - mask)).bool().expand_as(frame)
     mean = frame[kept].reshape(3, -1).mean(1)
     torch.testing.assert_close(seen[..., 0, 0], mean[None])

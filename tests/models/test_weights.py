@@ -155,7 +155,7 @@ def test_round_trip_is_exact_to_float16(tmp_path: Path) -> None:
 def test_from_weights_rebuilds_the_network(tmp_path: Path) -> None:
     model = tiny_model(0, filters=("shadow", "hue"), cascade=False)
     model.load_state_dict({n: t.half().float() for n, t in model.state_dict().items()})
-    rebuilt = Harmonizer.from_weights(save(tmp_path / "a.safetensors", model), input_size=None)
+    rebuilt = Harmonizer.from_weights(save(tmp_path / "a.safetensors", model))
     assert rebuilt.settings() == model.settings()
     assert not rebuilt.training
     assert torch.equal(rebuilt(*sample()), model(*sample()))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .._version import __version__
+from .data import data
 from .demo import demo
 from .doctor import doctor
 from .harmonize import harmonize
@@ -42,3 +43,4 @@ def _everything(
 
 for _command in (harmonize, methods, doctor, demo, train, export):
     app.command()(_command)
+app.add_typer(data)

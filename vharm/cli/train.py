@@ -42,7 +42,7 @@ def train(
 
     Checkpoints, a log and TensorBoard files appear in the output folder. Ctrl-C ends after the
     step at hand, with a checkpoint; --resume goes on to the same numbers. `torchrun
-    --nproc-per-node N -m vharm.cli train ...` trains on N devices.
+    --nproc-per-node N -m vharm train ...` trains on N devices.
     """
     from ..training import Trainer, get_recipe, make_config, to_toml
 

@@ -61,7 +61,8 @@ class Inspection:
     def lines(self) -> list[str]:
         """For people: counts, sizes, the histogram, notes and every problem."""
         out = [
-            f"{self.place}: layout {self.layout}, {self.clips} {self.kind}, {self.frames} frames"
+            f"{self.place}: layout {self.layout}, {_counted(self.clips, self.kind)}, "
+            f"{_counted(self.frames, 'frames')}"
         ]
         for title, counts in (("splits", self.splits), ("subsets", self.subsets)):
             if counts:
@@ -225,3 +226,7 @@ def _turned(source: Source | None) -> Iterator[str]:
     for number, file in enumerate(source.files):
         if exif_orientation(source.data(number)) != 1:
             yield file
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what if count != 1 else what.removesuffix('s')}"

@@ -11,13 +11,14 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ._pictures import decode_colour, encode_jpeg, encode_png, resize_picture
+from ._pictures import encode_jpeg, encode_png, resize_picture
 from ._sources import Stills, first_label
 from ._walk import folders_in
 from .archive import BLOCK, FORMAT, INDEX, VERSION
@@ -27,8 +28,8 @@ from .folders import UNMASKED
 from .layouts import find, fitting
 from .open import find_photos
 
-LOWEST_QUALITY, STEP, SAMPLE = 50, 2, 120
-MIB = 2**20
+LOWEST_QUALITY, STEP, SAMPLE = 50, 1, 300
+MIB, AHEAD = 2**20, 64
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ def pack(
     max_mib: float | None = None,
     extras: Sequence[str | os.PathLike] | None = None,
     masks: str | None = None,
+    only: Sequence[str] | None = None,
     broken: str = "error",
     frames: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
@@ -134,10 +136,11 @@ def pack(
         target: the archive, ending in .tar.
         size: longer side of the pictures in pixels; smaller ones stay as they are.
         quality: of the JPEGs, 50 to 100. Masks of black and white stay so, one bit a pixel.
-        max_mib: the archive's largest size; the quality is lowered in steps of 2 until it fits.
+        max_mib: the archive's largest size; the quality is lowered step by step until it fits.
         extras: further files, such as look-up tables; None: luts.npz where the folder has one.
             Arrays of float32 in .npz files are stored in half precision, compressed.
         masks: name of the folders of masks, if not the layouts' own.
+        only: names of the parts to take; None takes all.
         broken: "error" refuses broken pairs, "skip" leaves them out.
         frames: at most so many of each clip, from its beginning; None: all.
         progress: called with what is done, how far, and of how many.
@@ -154,6 +157,7 @@ def pack(
         extras = ([beside] if beside.is_file() else []) if extras is None else extras
     else:
         parts, left_out = list(path), 0
+    parts = _only(parts, only)
     if left_out and broken == "error":
         raise DataError(
             f"{left_out} broken pairs; `vharm data inspect` names them, "
@@ -177,6 +181,14 @@ def pack(
         _lower(encoder, length, budget)
     counts = {part.name: len(part.clips) for part in parts}
     return Packed(where, length, encoder.quality, counts, tuple(others), left_out)
+
+
+def _only(parts: list[Part], names: Sequence[str] | None) -> list[Part]:
+    there = [part.name for part in parts]
+    unknown = [name for name in names or () if name not in there]
+    if unknown:
+        raise ValueError(f"part: no part {unknown[0]!r} to pack; there: {', '.join(there)}")
+    return parts if names is None else [part for part in parts if part.name in names]
 
 
 def _check(where: Path, size: int, quality: int, broken: str) -> None:
@@ -219,10 +231,14 @@ class _Encoder:
                     yield kind, ".jpg", encode_jpeg(small, self.quality)
         if clip.masks is not None:
             for mask in clip.masks.masks(0, stop):
-                small = resize_picture(mask, self.size_of(mask))
-                if bool(((mask == 0) | (mask == 255)).all()):
-                    small = (small > 127).astype(np.uint8) * 255
-                yield "masks", ".png", encode_png(small)
+                yield "masks", ".png", self.mask(mask)
+
+    def mask(self, mask: np.ndarray) -> bytes:
+        """A mask's PNG: black and white stay black and white."""
+        small = resize_picture(mask, self.size_of(mask))
+        if bool(((mask == 0) | (mask == 255)).all()):
+            small = (small > 127).astype(np.uint8) * 255
+        return encode_png(small)
 
     def size_of(self, picture: np.ndarray) -> tuple[int, int]:
         """(height, width) in the archive."""
@@ -233,31 +249,32 @@ class _Encoder:
 
 def _quality_for(parts: Sequence[Part], encoder: _Encoder, budget: float) -> int:
     """The quality that should fit, judged by pictures evenly spread over all parts."""
-    pictures, masks, total = [], 0, 0
-    everything = [(clip, n) for part in parts for clip in part.clips
-                  for n in range(_length(clip, encoder.frames))]  # fmt: skip
-    for place in spread(len(everything), SAMPLE):
-        clip, number = everything[place]
-        for kind in ("frames", "composites"):
-            source = getattr(clip, kind)
-            if source is None:
-                continue
-            if isinstance(source, Stills):
-                pictures.append(decode_colour(source.data(number), source.label(number)))
-            else:
-                pictures += list(source.colours(number, number + 1))
+    everything = [
+        (clip, number)
+        for part in parts
+        for clip in part.clips
+        for number in range(_length(clip, encoder.frames))
+    ]
+    chosen = [everything[place] for place in spread(len(everything), SAMPLE)]
+    small, fixed = [], 0
+    for clip, place in chosen:
+        # A video is decoded from its beginning: its first frame must do.
+        number = place if isinstance(clip.composites or clip.frames, Stills) else 0
+        for source in (clip.frames, clip.composites):
+            if source is not None:
+                (picture,) = source.colours(number, number + 1)
+                small.append(resize_picture(picture, encoder.size_of(picture)))
         if clip.masks is not None:
-            masks += sum(len(encode_png(resize_picture(m, encoder.size_of(m))))
-                         for m in clip.masks.masks(number, number + 1))  # fmt: skip
-        total += 1
-    small = [resize_picture(picture, encoder.size_of(picture)) for picture in pictures]
-    share = len(everything) / max(total, 1)
-    padding = len(everything) * 2 * (BLOCK + BLOCK // 2)
-    for quality in range(encoder.quality, LOWEST_QUALITY, -STEP):
-        size = sum(len(encode_jpeg(picture, quality)) for picture in small)
-        if (size + masks) * share + padding <= budget:
-            return quality
-    return LOWEST_QUALITY
+            (mask,) = clip.masks.masks(number, number + 1)
+            fixed += len(encoder.mask(mask)) + BLOCK + BLOCK // 2
+    fixed += len(small) * (BLOCK + BLOCK // 2)
+    share = len(everything) / len(chosen)
+    low, high = LOWEST_QUALITY, encoder.quality
+    while low < high:
+        middle = (low + high + 1) // 2
+        size = sum(len(encode_jpeg(picture, middle)) for picture in small)
+        low, high = (middle, high) if (size + fixed) * share <= budget else (low, middle - 1)
+    return low
 
 
 def _length(clip: Clip, frames: int | None) -> int:
@@ -289,10 +306,10 @@ def _write(path: Path, parts: Sequence[Part], extras: dict[str, bytes], encoder:
         }  # fmt: skip
         for part in parts:
             rows = []
-            for done, clip in enumerate(part.clips, 1):
-                rows.append(_write_clip(body, part.name, clip, encoder))
+            for clip, members in _encoded(part.clips, encoder):
+                rows.append(_write_clip(body, part.name, clip, members))
                 if encoder.progress is not None:
-                    encoder.progress(part.name, done, len(part.clips))
+                    encoder.progress(part.name, len(rows), len(part.clips))
             index["parts"][part.name] = {"kind": part.kind, "layout": part.layout, "clips": rows}
         for name, data in sorted(extras.items()):
             index["extras"][name] = _append(body, name, data)
@@ -304,11 +321,19 @@ def _write(path: Path, parts: Sequence[Part], extras: dict[str, bytes], encoder:
             shutil.copyfileobj(body, file, MIB)
 
 
-def _write_clip(body, part: str, clip: Clip, encoder: _Encoder) -> dict[str, Any]:
+def _encoded(clips: Sequence[Clip], encoder: _Encoder) -> Iterator[tuple[Clip, list]]:
+    """Clips with their members, in order, encoded by some threads, a few clips ahead."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(clips), AHEAD):
+            group = clips[start : start + AHEAD]
+            yield from zip(group, pool.map(lambda c: list(encoder.members(c)), group), strict=True)
+
+
+def _write_clip(body, part: str, clip: Clip, members: list) -> dict[str, Any]:
     row: dict[str, Any] = {"name": clip.name}
     row.update({key: value for key, value in (("subset", clip.subset), ("split", clip.split))
                 if value})  # fmt: skip
-    for kind, suffix, data in encoder.members(clip):
+    for kind, suffix, data in members:
         spans = row.setdefault(kind, [])
         name = f"{part}/{kind}/{clip.name}"
         single = (clip.composites or clip.frames).count() == 1

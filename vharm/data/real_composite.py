@@ -142,13 +142,15 @@ class RealComposite:
         small = _shrunk(mattes)
         union = small.max(axis=0)
         zoom = mattes[0].shape[1] / small.shape[2]
-        low, high = 0.0, self.max_scale
-        for _ in range(12):
-            middle = (low + high) / 2
-            matrix = _matrix(union, zoom, middle, where, size)
-            low, high = (low, middle) if _share(small, zoom, matrix, size) > wanted else (
-                middle, high)  # fmt: skip
-        return _matrix(union, zoom, high, where, size)
+        # Not a bisection: what grows out of the frame covers less of it again.
+        largest = 0.0, 0.0
+        for scale in np.geomspace(self.max_scale / 100, self.max_scale, 100):
+            matrix = _matrix(union, zoom, scale, where, size)
+            share = _share(small, zoom, matrix, size)
+            largest = max(largest, (share, scale))
+            if share >= wanted:
+                break
+        return _matrix(union, zoom, largest[1], where, size)
 
 
 def _matrix(
@@ -158,15 +160,19 @@ def _matrix(
     """Scales the foreground, puts its box at `where`, and its cut sides on the frame's edges."""
     offsets = []
     for axis, length, share in ((0, size[1], where[0]), (1, size[0], where[1])):
-        seen = np.flatnonzero(union.max(axis=axis))
+        present = union.max(axis=axis)
+        seen = np.flatnonzero(present)
         first, last = seen[0] * zoom * scale, (seen[-1] + 1) * zoom * scale
-        cut_first, cut_last = seen[0] == 0, seen[-1] == len(union.max(axis=axis)) - 1
+        cut_first, cut_last = seen[0] == 0, seen[-1] == len(present) - 1
         if cut_last and not cut_first:
             offset = length - last
         elif cut_first and not cut_last:
             offset = -first
         elif cut_first and cut_last:
             offset = (length - last - first) / 2
+        elif axis == 1 and last - first > length:
+            # Too tall: heads stay in, feet go.
+            offset = -first
         else:
             offset = share * (length - (last - first)) - first
         offsets.append(offset)

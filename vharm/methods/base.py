@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vharm.looks import Look
@@ -32,6 +33,31 @@ class Request:
     background: Tensor
     background_weight: Tensor
     external: bool
+
+    def seen(self) -> Tensor:
+        """What a network is shown, `[B,3,h,w]`: the foreground before the background to match.
+
+        What does not count is painted in the mean colour of what does.
+        """
+        weight, behind = self.background_weight, self.background
+        total = weight.sum((2, 3), keepdim=True).clamp(min=1e-6)
+        mean = (behind * weight).sum((2, 3), keepdim=True) / total
+        if self.external:
+            behind = weight * behind + (1 - weight) * mean
+            size = self.frames.shape[2:]
+            if behind.shape[2:] != size:
+                behind = F.interpolate(behind, size, mode="bilinear", antialias=True)
+        else:
+            # The default weight is 1 - M: what of the background does not count is what is
+            # missing from it.
+            counts = weight + self.masks
+            behind = counts * behind + (1 - counts) * mean
+        return self.masks * self.frames + (1 - self.masks) * behind
+
+    def usable(self) -> Tensor:
+        """Which frames have both a foreground and a background that counts, bool `[B]`."""
+        foreground = self.masks.amax((1, 2, 3)) > 0
+        return foreground & (self.background_weight.amax((1, 2, 3)) > 0)
 
 
 class Method(ABC):

@@ -7,19 +7,18 @@ import os
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vharm.looks import FilterLook, Look
 from vharm.ops.filters import filter_statistics
 
-from .base import Method, Request
+from .base import Method
 
-SIZE = 256
+SHIPPED = Path(__file__).parent.parent / "weights" / "harmonizer.safetensors"
 NO_WEIGHTS = (
-    "harmonizer: no trained weights are shipped with vharm yet; give a file with `--weights FILE` "
-    "or `weights=`, a vharm .safetensors file or a published Harmonizer checkpoint (.pth), or use "
-    "a method that needs none: mkl, reinhard or histogram"
+    "harmonizer: this installation comes without trained weights; give a file with `--weights "
+    "FILE` or `weights=`, a vharm .safetensors file or a published Harmonizer checkpoint (.pth), "
+    "or use a method that needs none: mkl, reinhard or histogram"
 )
 
 
@@ -30,13 +29,14 @@ class HarmonizerMethod(Method):
     `background_weight`, what does not count is painted in the mean colour of what does.
 
     Args:
-        weights: a vharm `.safetensors` file, or a published checkpoint.
+        weights: a vharm `.safetensors` file, or a published checkpoint; None takes the weights
+            that come with vharm.
         device: where the network runs.
         quantized_contrast: the floored contrast gain of the released implementation; None takes
             it for published checkpoints, which were trained with it.
 
     Raises:
-        vharm.models.weights.WeightsError: no `weights`, or a file that cannot be used.
+        vharm.models.weights.WeightsError: no weights, or a file that cannot be used.
     """
 
     name = "harmonizer"
@@ -58,8 +58,11 @@ class HarmonizerMethod(Method):
         from vharm.models.weights import CHECKPOINT_SUFFIXES, WeightsError
 
         if weights is None:
-            raise WeightsError(NO_WEIGHTS)
-        self.network = Harmonizer.from_weights(weights, input_size=SIZE).to(device).eval()
+            if not SHIPPED.is_file():
+                raise WeightsError(NO_WEIGHTS)
+            weights = SHIPPED
+        network = Harmonizer.from_weights(weights).to(device).eval()
+        self.network = network.to(memory_format=torch.channels_last)
         self.device = torch.device(device)
         if quantized_contrast is None:
             quantized_contrast = Path(weights).suffix.lower() in CHECKPOINT_SUFFIXES
@@ -67,12 +70,13 @@ class HarmonizerMethod(Method):
 
     @classmethod
     def why_not(cls) -> str | None:
-        return NO_WEIGHTS
+        return None if SHIPPED.is_file() else NO_WEIGHTS
 
     def working_size(self, height: int, width: int) -> tuple[int, int]:
-        """256 x 256 whatever the aspect, as the network was trained."""
-        super().working_size(height, width)
-        return SIZE, SIZE
+        """The network's own square whatever the aspect, as it was trained."""
+        own = super().working_size(height, width)
+        side = self.network.input_size
+        return own if side is None else (side, side)
 
     @torch.no_grad()
     def estimate(
@@ -86,10 +90,10 @@ class HarmonizerMethod(Method):
         given = self.request(frames, masks, background, background_weight)
         filters = self.network.filters
         looks: list[Look] = [FilterLook.identity(filters) for _ in range(len(frames))]
-        use = (given.masks.amax((1, 2, 3)) > 0) & (given.background_weight.amax((1, 2, 3)) > 0)
+        use = given.usable()
         if not bool(use.any()):
             return looks
-        seen = self._seen(given)[use].to(self.device)
+        seen = given.seen()[use].to(self.device)
         arguments = self.network(seen, given.masks[use].to(self.device)).float()
         # The chain runs on the composite, so the means are its own and not those of what is seen.
         statistics = filter_statistics(
@@ -102,22 +106,3 @@ class HarmonizerMethod(Method):
                 self.quantized_contrast,
             )  # fmt: skip
         return looks
-
-    @staticmethod
-    def _seen(given: Request) -> Tensor:
-        """What the network is shown, [B,3,h,w]."""
-        weight = given.background_weight
-        behind = given.background
-        total = weight.sum((2, 3), keepdim=True).clamp(min=1e-6)
-        mean = (behind * weight).sum((2, 3), keepdim=True) / total
-        if given.external:
-            behind = weight * behind + (1 - weight) * mean
-            size = given.frames.shape[2:]
-            if behind.shape[2:] != size:
-                behind = F.interpolate(behind, size, mode="bilinear", antialias=True)
-        else:
-            # The default weight is 1 - M: what of the background does not count is what is
-            # missing from it.
-            counts = weight + given.masks
-            behind = counts * behind + (1 - counts) * mean
-        return given.masks * given.frames + (1 - given.masks) * behind

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vharm.models.efficientnet import Encoder, EncoderConfig
+from vharm.models.regions import RegionColours, pool_regions
 from vharm.models.weights import WeightsError, load_weights
 from vharm.ops.filters import DEFAULT_FILTERS
 
@@ -85,6 +86,8 @@ class Harmonizer(nn.Module):
         filters: names of the filters, in the order they are applied; one argument each.
         config: size of the encoder, EfficientNet-B0 by default.
         cascade: whether each argument is read given the preceding ones (False: ablation).
+        regions: whether the regressor also sees the features pooled over foreground and
+            background apart, and both regions' colour statistics. Not in the paper; False there.
         input_size: side of the square the input is resized to, or None to take it as it is.
 
     Attributes:
@@ -103,6 +106,7 @@ class Harmonizer(nn.Module):
         config: EncoderConfig | None = None,
         *,
         cascade: bool = True,
+        regions: bool = False,
         input_size: int | None = INPUT_SIZE,
     ) -> None:
         super().__init__()
@@ -116,7 +120,11 @@ class Harmonizer(nn.Module):
         self.cascade = cascade
         self.input_size = input_size
         self.encoder = Encoder(config)
-        self.regressor = Regressor(self.encoder.channels, len(self.filters), cascade=cascade)
+        self.colours = RegionColours() if regions else None
+        pooled = self.encoder.channels
+        if self.colours is not None:
+            pooled = 3 * pooled + self.colours.width
+        self.regressor = Regressor(pooled, len(self.filters), cascade=cascade)
 
     def forward(self, image: Tensor, mask: Tensor, *, resize: bool = True) -> Tensor:
         """Estimate the arguments.
@@ -141,20 +149,24 @@ class Harmonizer(nn.Module):
         if resize and self.input_size is not None:
             image = _resize(image, self.input_size)
             mask = _resize(mask, self.input_size)
-        return self.regressor(self.encoder(image, mask).mean((2, 3)))
+        features = self.encoder(image, mask)
+        if self.colours is None:
+            return self.regressor(features.mean((2, 3)))
+        seen = (pool_regions(features, mask), self.colours(image, mask))
+        return self.regressor(torch.cat(seen, 1))
 
     def settings(self) -> dict[str, Any]:
         """What a weight file must say about the network to rebuild it, as plain JSON values."""
         return {
             "filters": list(self.filters),
             "cascade": self.cascade,
+            "regions": self.colours is not None,
+            "input_size": self.input_size,
             "encoder": self.encoder.config.to_dict(),
         }
 
     @classmethod
-    def from_weights(
-        cls, path: str | PathLike[str], *, input_size: int | None = INPUT_SIZE
-    ) -> Harmonizer:
+    def from_weights(cls, path: str | PathLike[str]) -> Harmonizer:
         """Build the network a weight file describes and fill it; returned in eval mode.
 
         A published checkpoint describes nothing and is taken for the default network.
@@ -166,7 +178,7 @@ class Harmonizer(nn.Module):
         settings = dict(weights.config)
         try:
             encoder = EncoderConfig.from_dict(settings.pop("encoder", {}))
-            model = cls(config=encoder, input_size=input_size, **settings)
+            model = cls(config=encoder, **settings)
         except (TypeError, ValueError) as error:
             raise WeightsError(f"{path}: bad configuration in the header: {error}") from error
         weights.load_into(model)

@@ -16,7 +16,7 @@ from vharm.data.composing import Composer
 from vharm.data.luts import load_luts, resampled
 from vharm.models.efficientnet import EncoderConfig, load_imagenet_backbone
 from vharm.models.harmonizer import Harmonizer
-from vharm.models.weights import save_weights
+from vharm.models.weights import load_weights, save_weights
 from vharm.ops.filters import DEFAULT_FILTERS
 
 from .. import losses
@@ -37,6 +37,9 @@ class HarmonizerConfig(TrainingConfig):
         pretrained: checkpoint of an ImageNet classifier to start from; "" for none.
         filters: the chain, in the order it is applied.
         cascade: whether each argument is read given the preceding ones.
+        regions: see `vharm.models.Harmonizer`; False in the paper.
+        start: weight file of the same network to start from, such as one trained at a smaller
+            size; "" for none.
         loss: how stages' losses are combined for composites made by filters, see
             `vharm.training.losses.LOSSES`.
         composite_weight: of the last stage's loss for all other composites.
@@ -59,6 +62,8 @@ class HarmonizerConfig(TrainingConfig):
     pretrained: str = ""
     filters: tuple[str, ...] = DEFAULT_FILTERS
     cascade: bool = True
+    regions: bool = False
+    start: str = ""
     loss: str = "dynamic-released"
     composite_weight: float = 10.0
     shares: tuple[float, ...] = (1.0, 0.7, 0.3)
@@ -128,16 +133,21 @@ class HarmonizerRecipe(Recipe):
             ENCODERS[config.encoder](
                 width=config.width, depth=config.depth, drop_connect=config.drop_connect
             ),
-            cascade=config.cascade, input_size=config.size,
+            cascade=config.cascade, regions=config.regions, input_size=config.size,
         )  # fmt: skip
         return {"harmonizer": network.to(memory_format=torch.channels_last)}
 
     def networks(self) -> dict[str, nn.Module]:
         networks = self.bare_networks()
+        network = networks["harmonizer"]
+        assert isinstance(network, Harmonizer)
         if self.config.pretrained:
-            network = networks["harmonizer"]
-            assert isinstance(network, Harmonizer)
             load_imagenet_backbone(self.config.pretrained, network.encoder)
+        if self.config.start:
+            weights = load_weights(self.config.start, architecture=Harmonizer.architecture)
+            # The size worked at is not part of the network, and is what such a start changes.
+            weights.config.pop("input_size", None)
+            weights.load_into(network)
         return networks
 
     def training_set(self) -> PictureSet:
@@ -184,8 +194,8 @@ class HarmonizerRecipe(Recipe):
         network = networks["harmonizer"]
         assert isinstance(network, Harmonizer)
         path = folder / "harmonizer.safetensors"
-        config = {**network.settings(), "input_size": network.input_size}
         save_weights(
-            path, network, architecture=Harmonizer.architecture, config=config, metadata=facts
-        )
+            path, network, architecture=Harmonizer.architecture, config=network.settings(),
+            metadata=facts,
+        )  # fmt: skip
         return [path]
