@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from scenes import Samples, Scenes, as_bytes, write_photographs
+from torch.utils.data import DataLoader
 
 from vharm.data.augment import Cached
 from vharm.training import ConfigError, pictures
