@@ -59,8 +59,8 @@ def reverse_filters(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Runs a chain backwards over the foreground, for a network that is to run it forwards.
 
-    The last filter is applied first, each to the whole composite so far; the mask then keeps the
-    background.
+    The last filter is applied first. Filters see the whole picture as if there were no mask; the
+    mask decides at every stage what of it shows.
 
     Args:
         image: [N,3,H,W], the true answer.
@@ -77,11 +77,12 @@ def reverse_filters(
     Source: Ke et al., Harmonizer, ECCV 2022, eq. 8 and 9.
     """
     targets: list[Tensor] = []
-    current = image
+    whole = composite = image
     for k in reversed(range(len(filters))):
-        targets.append(current)
-        current = _filtered(current, mask, arguments[:, k : k + 1], filters[k : k + 1], one_clip)
-    return current, torch.stack(targets[::-1], 1)
+        targets.append(composite)
+        whole = _filtered(whole, arguments[:, k : k + 1], filters[k : k + 1], one_clip)
+        composite = torch.where(mask > 0, mask * whole + (1 - mask) * image, image)
+    return composite, torch.stack(targets[::-1], 1)
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def random_colour(image: Tensor, mask: Tensor, source: torch.Generator) -> Tenso
     """
     frames = image if image.ndim == 4 else image[None]
     arguments = draw_arguments(source, APPEARANCE_FILTERS).expand(len(frames), -1)
-    changed = _filtered(frames, None, arguments, APPEARANCE_FILTERS, one_clip=True)
+    changed = _filtered(frames, arguments, APPEARANCE_FILTERS, one_clip=True)
     return changed.reshape(image.shape)
 
 
@@ -234,13 +235,11 @@ class Recoloured:
         return colour_statistics(other.frames[0].float() / 255, other.masks[0].float() / 255)
 
 
-def _filtered(
-    image: Tensor, mask: Tensor | None, arguments: Tensor, filters: Sequence[str], one_clip: bool
-) -> Tensor:
+def _filtered(image: Tensor, arguments: Tensor, filters: Sequence[str], one_clip: bool) -> Tensor:
     means = ops.filter_statistics(image, arguments, filters=filters)
     if one_clip:
         means = means.mean(0, keepdim=True).expand_as(means)
-    return ops.filter_chain(image, mask, arguments, filters=filters, statistics=means)
+    return ops.filter_chain(image, None, arguments, filters=filters, statistics=means)
 
 
 def _bytes(composite: Tensor, scene: Scene) -> Tensor:
