@@ -89,6 +89,8 @@ VHARM_HD Corners<float> corners(const Route& r, int i, const T* plane, int64_t s
           tap(r, plane, sh, sw, x, y + 1), tap(r, plane, sh, sw, x + 1, y + 1)};
 }
 
+constexpr int kMaxPlanes = 4;  // handled at a time
+
 // ---- planar -------------------------------------------------------------------------------------
 
 #if defined(VHARM_ISA_avx512)
@@ -198,6 +200,9 @@ template <class T, class Body>
 VHARM_HD void each_corners(const Route& r, int i, const T* plane, int64_t sc, int64_t sh,
                            int planes, const Body& body) {
   const Motion motion = r.motion[i / kWidth];
+  if (motion != Motion::any) {
+    for (int c = 0; c < planes; ++c) prefetch(plane + c * sc + (r.y[i] + 2) * sh + r.x[i]);
+  }
   if (motion == Motion::same) {
     const T* p = plane + r.y[i] * sh + r.x[i];
     for (int c = 0; c < planes; ++c, p += sc) {
