@@ -7,10 +7,10 @@
 namespace vharm {
 
 // Has the system map the pages of [data, data + bytes) that are not there yet, on up to `threads`
-// threads. A page that is first touched by a store costs an exception of its own, which takes about
-// as long as clearing the page; asked for together they cost the clearing alone. Changes no
-// contents and cannot fail: what was not mapped here is mapped by the stores. Linux 5.14 and later;
-// elsewhere, and below 4 MiB, nothing happens.
+// threads: large pages where the system grants them on request, else small ones asked for together.
+// A page first touched by a store costs an exception of its own, which takes longer than clearing
+// the page. Changes no contents and cannot fail: what was not mapped here is mapped by the stores.
+// Linux 5.14 and later; elsewhere, and below 4 MiB, nothing happens.
 void prefault(void* data, int64_t bytes, int threads);
 
 }  // namespace vharm
