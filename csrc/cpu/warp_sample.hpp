@@ -201,7 +201,7 @@ template <class T, class Body>
 VHARM_HD void each_corners(const Route& r, int i, const T* plane, int64_t sc, int64_t sh,
                            int planes, const Body& body) {
   const Motion motion = r.motion[i / kWidth];
-  if (motion != Motion::any) {
+  if (motion == Motion::same || motion == Motion::near) {
     for (int c = 0; c < planes; ++c) prefetch(plane + c * sc + (r.y[i] + 2) * sh + r.x[i]);
   }
   if (motion == Motion::same) {

@@ -231,9 +231,22 @@ VHARM_HD void scatter_same(const Route& r, int i, vf g, const Target& to, Carry*
   }
 }
 
+VHARM_HD bool is_even(const Route& r) {
+  for (int i = 0; i < r.count; i += kWidth) {
+    const Motion motion = r.motion[i / kWidth];
+    if (motion != Motion::same && motion != Motion::near) return false;
+  }
+  return true;
+}
+
 // `grad` is padded with zeros. All planes of a vector come before the next vector: what one has
-// stored is then out of the store buffer when the next one's sums overlap it.
+// stored is then out of the store buffer when the next one's sums overlap it. Pixels that go
+// anywhere keep to one plane at a time: three planes at once are more than the cache holds.
 inline void scatter_planes(const Route& r, const float* grad, const Targets& to) {
+  if (to.planes > 1 && !is_even(r)) {
+    for (int c = 0; c < to.planes; ++c) scatter_planes(r, grad + c * kSpan, {to[c], 0, 1});
+    return;
+  }
   Carry carry[kMaxPlanes][2];
   const auto flush = [&] {
     for (auto& rows : carry) {
