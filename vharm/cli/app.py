@@ -10,8 +10,10 @@ import typer
 from .._version import __version__
 from .demo import demo
 from .doctor import doctor
+from .eval import evaluate
 from .harmonize import harmonize
 from .methods import methods
+from .rank import rank
 
 app = typer.Typer(
     name="vharm",
@@ -39,5 +41,6 @@ def _everything(
     pass
 
 
-for _command in (harmonize, methods, doctor, demo):
+for _command in (harmonize, methods, doctor, demo, rank):
     app.command()(_command)
+app.command("eval")(evaluate)

@@ -82,9 +82,7 @@ def _entry(
     if not own or (mode not in TEMPORAL and ":" in spec):
         rest, mode = spec, ""  # an @ inside the name of a weights file
     elif mode not in TEMPORAL:
-        raise ValueError(
-            f"methods: expected one of {', '.join(TEMPORAL)} behind the @ of {spec!r}"
-        )
+        raise ValueError(f"methods: expected one of {', '.join(TEMPORAL)} behind the @ of {spec!r}")
     name, _, weights = rest.partition(":")
     if (name, weights) not in made:
         # One object for all its ways over time: a network is loaded once.

@@ -151,7 +151,7 @@ def _pictured(
     frame = _frame_to_show(series, one.method, masks, protocol)
     truth = (sample.composite if sample.target is None else sample.target)[frame].float()
     errors = {
-        label: _shown(((output[frame] - truth).abs().mean(0, keepdim=True)))[0].numpy()
+        label: _shown((output[frame] - truth).abs().mean(0, keepdim=True))[0].numpy()
         for label, output in outputs.items()
     }
     target = None if sample.target is None else _picture(sample.target[frame])

@@ -69,17 +69,18 @@ def ssim_map(output: Tensor, target: Tensor, protocol: Protocol = VHARM) -> Tens
             f"ssim: frames must be {WINDOW}x{WINDOW} pixels or larger, got {width}x{height}"
         )
     first, second = protocol.ssim_constants
-    out = torch.empty(len(output), 1, *output.shape[2:], dtype=torch.float64, device=output.device)
+    out = torch.zeros(len(output), 1, *output.shape[2:], dtype=torch.float64, device=output.device)
     for number, (frame, truth) in enumerate(zip(output, target, strict=True)):
-        x, y = frame.double(), truth.double()
-        mean_x, mean_y, product, squares = _blurred(
-            torch.stack([x, y, x * y, (x * x).addcmul_(y, y)])
-        )
-        both = mean_x * mean_y
-        means = (mean_x * mean_x).addcmul_(mean_y, mean_y)
-        top = (2 * both + first) * (2 * (product - both) + second)
-        bottom = (means + first) * (squares - means + second)
-        out[number, 0] = (top / bottom).mean(0)
+        # A channel at a time: its planes stay in the cache.
+        for x, y in zip(frame.double(), truth.double(), strict=True):
+            mean_x, mean_y, product, squares = _blurred(
+                torch.stack([x, y, x * y, (x * x).addcmul_(y, y)])
+            )
+            both = mean_x * mean_y
+            means = (mean_x * mean_x).addcmul_(mean_y, mean_y)
+            top = (2 * both).add_(first).mul_((2 * (product - both)).add_(second))
+            bottom = (means + first).mul_((squares - means).add_(second))
+            out[number, 0] += top.div_(bottom).div_(3)
     return out
 
 

@@ -95,7 +95,7 @@ def rank(
     items = [
         RankedItem(
             choices.items[i], float(scores[i]),
-            None if ends is None else float(ends[0, i]), None if ends is None else float(ends[1, i]),
+            *((None, None) if ends is None else (float(ends[0, i]), float(ends[1, i]))),
             float(strength[i] / strength.sum()),
             float(won[i].sum() / (won[i].sum() + won[:, i].sum())),
             int(won[i].sum() + won[:, i].sum()),

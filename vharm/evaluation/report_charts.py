@@ -43,7 +43,8 @@ def line_chart(
         for t in ticks
     ]
     parts += [
-        f'<text class="tick" x="{x(p):.1f}" y="{HEIGHT - 12}" text-anchor="middle">'
+        f'<text class="tick" x="{x(p):.1f}" y="{HEIGHT - 12}" text-anchor="'
+        f'{"end" if p and p == count - 1 else "middle"}">'
         f"{escape(names[p]) if names else p}</text>"
         for p in _places(count, names)
     ]

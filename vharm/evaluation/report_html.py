@@ -31,11 +31,12 @@ def as_html(evaluation: Evaluation, title: str = "Evaluation") -> str:
     e = evaluation
     sections = [
         ("summary", "All of it", _summary(e)), ("share", *_bins(e)),
-        ("subsets", "By subset", _subsets(e)), ("clips", "Clips", _gallery(e)),
+        ("clips", "Clips", _gallery(e)), ("subsets", "By subset", _subsets(e)),
         ("notes", "How it was measured", _notes(e)),
     ]  # fmt: skip
     sections = [part for part in sections if part[2]]
-    links = "".join(f'<a href="#{key}">{head}</a>' for key, head, _ in sections)
+    short = {"share": "By foreground"}
+    links = "".join(f'<a href="#{key}">{short.get(key, head)}</a>' for key, head, _ in sections)
     body = "".join(
         f'<section id="{key}"><h2>{head}</h2>{content}</section>' for key, head, content in sections
     )
@@ -124,7 +125,7 @@ def _summary(e: Evaluation) -> str:
             f"<figure>{chart}<figcaption>{metric.heading}: mean and 95 % interval over clips "
             f"({_text(metric.meaning)})</figcaption></figure>"
         )
-    return "".join(parts)
+    return f'<div class="duo">{"".join(parts)}</div>'
 
 
 def _bins(e: Evaluation) -> tuple[str, str]:
@@ -155,7 +156,7 @@ def _bins(e: Evaluation) -> tuple[str, str]:
         )  # fmt: skip
         chart = f"<figure>{drawing}{_legend(e, list(lines))}</figure>"
     heading = f"{METRICS[metric].heading} by the foreground's share of the frame"
-    return heading, _table(heads, rows) + chart
+    return heading, f'<div class="duo">{_table(heads, rows)}{chart}</div>'
 
 
 def _legend(e: Evaluation, labels: list[str]) -> str:
