@@ -70,18 +70,26 @@ def ssim_map(output: Tensor, target: Tensor, protocol: Protocol = VHARM) -> Tens
         )
     first, second = protocol.ssim_constants
     out = torch.zeros(len(output), 1, *output.shape[2:], dtype=torch.float64, device=output.device)
+    height, width = output.shape[2:]
+    rows = max(1, STRIP // width)
     for number, (frame, truth) in enumerate(zip(output, target, strict=True)):
-        # A channel at a time: its planes stay in the cache.
-        for x, y in zip(frame.double(), truth.double(), strict=True):
-            mean_x, mean_y, product, squares = _blurred(
-                torch.stack([x, y, x * y, (x * x).addcmul_(y, y)])
-            )
-            both = mean_x * mean_y
-            means = (mean_x * mean_x).addcmul_(mean_y, mean_y)
-            top = (2 * both).add_(first).mul_((2 * (product - both)).add_(second))
-            bottom = (means + first).mul_((squares - means).add_(second))
-            out[number, 0] += top.div_(bottom).div_(3)
+        for one, other in zip(_framed(frame.double()), _framed(truth.double()), strict=True):
+            for top in range(0, height, rows):
+                end = min(height, top + rows)
+                x, y = (plane[top : end + WINDOW - 1] for plane in (one, other))
+                out[number, 0, top:end] += _similarity(x, y, first, second).div_(3)
     return out
+
+
+def _similarity(x: Tensor, y: Tensor, first: float, second: float) -> Tensor:
+    """SSIM of two planes that have half a window more on each side."""
+    mean_x, mean_y = _blurred(x), _blurred(y)
+    both = mean_x * mean_y
+    means = (mean_x * mean_x).addcmul_(mean_y, mean_y)
+    covariance = _blurred(x * y).sub_(both)
+    spread = _blurred((x * x).addcmul_(y, y)).sub_(means)
+    top = covariance.mul_(2).add_(second).mul_(both.mul_(2).add_(first))
+    return top.div_(means.add_(first).mul_(spread.add_(second)))
 
 
 def ssim(output: Tensor, target: Tensor, protocol: Protocol = VHARM) -> Tensor:
@@ -120,39 +128,41 @@ def _squared(output: Tensor, target: Tensor) -> Tensor:
     return (output.double() - target.double()).square_()
 
 
-BLOCK = 64
-"""Pixels blurred together: a product with a matrix of BLOCK + WINDOW - 1 rows, most of them zero,
-is many times faster than as many additions as the window has taps."""
+STRIP = 16384
+"""Pixels that are blurred together: they stay in the cache through all taps, and are too few for
+PyTorch to wake its threads for each."""
 
 
-def _gaussian() -> Tensor:
-    """float64 [BLOCK + WINDOW - 1, BLOCK]: the window, one place further down in each column."""
-    place = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
-    weights = torch.exp(-(place**2) / (2 * SIGMA**2))
-    matrix = torch.zeros(BLOCK + WINDOW - 1, BLOCK, dtype=torch.float64)
-    for column in range(BLOCK):
-        matrix[column : column + WINDOW, column] = weights / weights.sum()
-    return matrix
+def _gaussian() -> list[float]:
+    half = WINDOW // 2
+    weights = [math.exp(-((i - half) ** 2) / (2 * SIGMA**2)) for i in range(WINDOW)]
+    return [weight / sum(weights) for weight in weights]
 
 
-_MATRIX = _gaussian()
+_WEIGHTS = _gaussian()
 
 
-def _blurred(planes: Tensor) -> Tensor:
-    """Planes `[...,H,W]` float64 through the window, of the same size."""
-    for _ in range(2):
-        planes = _blurred_rows(planes).transpose(-1, -2)
+def _framed(planes: Tensor) -> Tensor:
+    """`[C,H,W]` continued by half a window on each side."""
+    half = WINDOW // 2
+    for axis in (1, 2):
+        length = planes.shape[axis]
+        first, last = planes.narrow(axis, 0, half), planes.narrow(axis, length - half, half)
+        planes = torch.cat([first.flip(axis), planes, last.flip(axis)], axis)
     return planes
 
 
-def _blurred_rows(planes: Tensor) -> Tensor:
-    half, length = WINDOW // 2, planes.shape[-1]
-    blocks = -(-length // BLOCK)
-    ends = [planes[..., :half].flip(-1), planes, planes[..., -half:].flip(-1)]
-    if blocks * BLOCK > length:
-        ends.append(planes.new_zeros(*planes.shape[:-1], blocks * BLOCK - length))
-    parts = torch.cat(ends, -1).unfold(-1, BLOCK + WINDOW - 1, BLOCK)
-    return (parts @ _MATRIX.to(planes.device)).flatten(-2)[..., :length]
+def _blurred(plane: Tensor) -> Tensor:
+    """`[H+10,W+10]` through the window, `[H,W]`."""
+    half = WINDOW // 2
+    for axis in (0, 1):
+        length = plane.shape[axis] - 2 * half
+        out = plane.narrow(axis, half, length) * _WEIGHTS[half]
+        for tap in range(half):
+            pair = plane.narrow(axis, tap, length) + plane.narrow(axis, 2 * half - tap, length)
+            out.add_(pair, alpha=_WEIGHTS[tap])
+        plane = out
+    return plane
 
 
 def _check(output: Tensor, target: Tensor, masks: Tensor | None = None) -> None:
