@@ -215,7 +215,7 @@ def _card(e: Evaluation, clip: GalleryClip, number: int) -> str:
     scale = error_scale(list(clip.errors.values()))
     facts = [", ".join(clip.reasons), f"foreground {100 * clip.ratio:.0f} % of the frame"]
     if clip.frames > 1:
-        facts.append(f"frame {clip.frame} of {clip.frames}")
+        facts.append(f"frame {clip.frame} of 0 to {clip.frames - 1}")
     if clip.subset:
         facts.append(clip.subset)
     return (
