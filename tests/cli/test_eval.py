@@ -76,6 +76,7 @@ def opened(monkeypatch):
         return FolderSet(Path(path), options["limit"])
 
     monkeypatch.setattr(data, "open_data", open_data, raising=False)
+    monkeypatch.setattr("vharm.cli.eval.open_luts", lambda path, part: (path, part))
     return calls
 
 
@@ -85,7 +86,7 @@ def test_eval_writes_a_table_and_a_report(vharm, tmp_path, opened):
                    "--report", tmp_path / "out", "--json", tmp_path / "all.json",
                    "--images", 2)  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert opened == [{"split": "test", "recolour": None, "luts": None, "seed": 0, "limit": None}]
+    assert opened == [{"split": "test", "recolour": None, "luts": (), "seed": 0, "limit": None}]
     lines = [line.split() for line in result.stdout.splitlines()]
     order = [line[0] for line in lines if line and line[0] in ("composite", "mkl", "reinhard")]
     assert order == ["composite", "mkl", "reinhard"]
@@ -115,7 +116,8 @@ def test_eval_takes_its_options(vharm, tmp_path, opened):
                    "--method", "mkl", "--json", tmp_path / "a.json", "-q")  # fmt: skip
     assert result.exit_code == 0, result.output
     assert result.stdout == ""
-    assert opened[0]["recolour"] == "lut"
+    assert opened[0]["recolour"] == ("lut",)
+    assert opened[0]["luts"] == ("x.npz", "held-out")
     assert opened[0]["seed"] == 7
     found = json.loads((tmp_path / "a.json").read_text())
     assert found["clips"] == 2
@@ -131,6 +133,7 @@ def test_eval_takes_its_options(vharm, tmp_path, opened):
         (["--data", ".", "--report", "no/out"], "--report: there is no folder"),
         (["--data", ".", "--json", "no/a.json"], "--json: there is no folder"),
         (["--data", ".", "--luts", "a.npz"], "--luts: is for --recolour lut"),
+        (["--data", ".", "--recolour", "lut"], "--luts: is needed for --recolour lut"),
         (["--data", "set", "--method", "mlk"], "no method 'mlk'; did you mean 'mkl'"),
         (["--data", "set", "--metrics", "LPIPS"], "--metrics: expected some of MSE"),
     ],

@@ -28,6 +28,14 @@ class Recolour(str, Enum):
     transfer = "transfer"
 
 
+class LutsPart(str, Enum):
+    """Which tables composites are made with."""
+
+    held_out = "held-out"
+    train = "train"
+    all = "all"
+
+
 class ProtocolName(str, Enum):
     """How metrics are computed."""
 
@@ -57,6 +65,14 @@ Luts = Annotated[
     str | None,
     _option(DATA, "--luts", metavar="FILE", text="LUTs for --recolour lut: a folder of .cube "
             "files, or an .npz."),
+]  # fmt: skip
+LutsPartOption = Annotated[
+    LutsPart,
+    _option(
+        DATA, "--luts-part",
+        text="held-out: the tables vharm train never sees, so that a trained network is not asked "
+        "what it was told. all: for methods without training, or a folder of few.",
+    ),
 ]  # fmt: skip
 Seed = Annotated[int, _option(DATA, "--seed", text="Of everything that is drawn at random.")]
 Limit = Annotated[
@@ -117,6 +133,7 @@ def evaluate(
     split: Split = None,
     recolour: RecolourOption = None,
     luts: Luts = None,
+    luts_part: LutsPartOption = LutsPart.held_out,
     seed: Seed = 0,
     limit: Limit = None,
     method: Methods = None,
@@ -195,17 +212,31 @@ def open_samples(given: SimpleNamespace) -> Any:
     """The data set the options name."""
     from ..data import open_data
 
+    kind = _recolour(given)
     return open_data(
-        given.data, split=given.split, recolour=_recolour(given), luts=given.luts, seed=given.seed,
-        limit=given.limit,
+        given.data, split=given.split, recolour=None if kind is None else (kind,),
+        luts=() if given.luts is None else open_luts(given.luts, given.luts_part.value),
+        seed=given.seed, limit=given.limit,
     )  # fmt: skip
 
 
+def open_luts(path: str, part: str) -> Any:
+    """The tables of a folder or file."""
+    from ..data.luts import load_luts
+
+    try:
+        return load_luts(path, part)
+    except ValueError as error:
+        raise ValueError(f"{error} (--luts-part {part})") from error
+
+
 def _recolour(given: SimpleNamespace) -> str | None:
+    if given.luts is not None and given.recolour is not Recolour.lut:
+        raise ValueError("--luts: is for --recolour lut")
     if given.recolour in (None, Recolour.none):
-        if given.luts is not None:
-            raise ValueError("--luts: is for --recolour lut")
         return None
+    if given.recolour is Recolour.lut and given.luts is None:
+        raise ValueError("--luts: is needed for --recolour lut: .cube files, or an .npz of tables")
     return given.recolour.value
 
 
@@ -213,6 +244,8 @@ def _about(given: SimpleNamespace) -> dict[str, Any]:
     """What is told of the data in reports."""
     about = {"path": given.data, "split": given.split, "recolour": _recolour(given),
              "luts": given.luts}  # fmt: skip
+    if given.luts is not None:
+        about["luts_part"] = given.luts_part.value
     about = {key: value for key, value in about.items() if value is not None}
     return {**about, "seed": given.seed} if "recolour" in about else about
 
