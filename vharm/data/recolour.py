@@ -21,6 +21,7 @@ from vharm.color import lab_to_rgb, rgb_to_lab
 from vharm.ops.filters import DEFAULT_FILTERS
 
 from . import seeding
+from .joined import names_of
 from .luts import Lut
 from .types import DataSet, Sample, Scene
 
@@ -58,8 +59,8 @@ def reverse_filters(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Runs a chain backwards over the foreground, for a network that is to run it forwards.
 
-    The last filter is applied first, each to the whole composite so far; the mask then keeps the
-    background.
+    The last filter is applied first. Filters see the whole picture as if there were no mask; the
+    mask decides at every stage what of it shows.
 
     Args:
         image: [N,3,H,W], the true answer.
@@ -76,11 +77,12 @@ def reverse_filters(
     Source: Ke et al., Harmonizer, ECCV 2022, eq. 8 and 9.
     """
     targets: list[Tensor] = []
-    current = image
+    whole = composite = image
     for k in reversed(range(len(filters))):
-        targets.append(current)
-        current = _filtered(current, mask, arguments[:, k : k + 1], filters[k : k + 1], one_clip)
-    return current, torch.stack(targets[::-1], 1)
+        targets.append(composite)
+        whole = _filtered(whole, arguments[:, k : k + 1], filters[k : k + 1], one_clip)
+        composite = torch.where(mask > 0, mask * whole + (1 - mask) * image, image)
+    return composite, torch.stack(targets[::-1], 1)
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def random_colour(image: Tensor, mask: Tensor, source: torch.Generator) -> Tenso
     """
     frames = image if image.ndim == 4 else image[None]
     arguments = draw_arguments(source, APPEARANCE_FILTERS).expand(len(frames), -1)
-    changed = _filtered(frames, None, arguments, APPEARANCE_FILTERS, one_clip=True)
+    changed = _filtered(frames, arguments, APPEARANCE_FILTERS, one_clip=True)
     return changed.reshape(image.shape)
 
 
@@ -145,7 +147,7 @@ class Recoloured:
     Args:
         scenes: where pictures and masks come from.
         kinds: ways to change colours, out of `KINDS`; samples take turns.
-        luts: tables for "lut".
+        luts: tables for "lut"; None for none.
         seed: of everything drawn.
         filters: for "filters".
         ranges: how far each is turned.
@@ -156,8 +158,8 @@ class Recoloured:
 
     def __init__(
         self, scenes: DataSet[Scene], kinds: Sequence[str] = ("filters",), *,
-        luts: Sequence[Lut] = (), seed: int = 0, filters: Sequence[str] = DEFAULT_FILTERS,
-        ranges: Mapping[str, float] = RANGES,
+        luts: Sequence[Lut] | None = None, seed: int = 0,
+        filters: Sequence[str] = DEFAULT_FILTERS, ranges: Mapping[str, float] = RANGES,
     ) -> None:  # fmt: skip
         if isinstance(kinds, str):
             raise TypeError(f"kinds: expected a sequence of names, got the string {kinds!r}")
@@ -169,7 +171,7 @@ class Recoloured:
             raise ValueError("luts: expected at least one table for kind 'lut', got none")
         self.scenes = scenes
         self.kinds = tuple(kinds)
-        self.luts = tuple(luts)
+        self.luts = tuple(luts or ())
         self.seed = seed
         self.filters = tuple(filters)
         self.ranges = dict(ranges)
@@ -181,6 +183,16 @@ class Recoloured:
         tables = f" with {len(self.luts)} tables" if "lut" in self.kinds else ""
         return f"{own}; foregrounds recoloured by {', '.join(self.kinds)}{tables}, seed {self.seed}"
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The scenes' names."""
+        return names_of(self.scenes)
+
+    @property
+    def subsets(self) -> tuple[str, ...]:
+        """Those that occur; () where the layout has none."""
+        return tuple(getattr(self.scenes, "subsets", ()))
+
     def __len__(self) -> int:
         return len(self.scenes)
 
@@ -188,6 +200,7 @@ class Recoloured:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index: int) -> Sample:
+        index = range(len(self))[index]
         scene = self.scenes[index]
         source = seeding.generator(self.seed, index)
         kind = self.kinds[index % len(self.kinds)]
@@ -222,13 +235,11 @@ class Recoloured:
         return colour_statistics(other.frames[0].float() / 255, other.masks[0].float() / 255)
 
 
-def _filtered(
-    image: Tensor, mask: Tensor | None, arguments: Tensor, filters: Sequence[str], one_clip: bool
-) -> Tensor:
+def _filtered(image: Tensor, arguments: Tensor, filters: Sequence[str], one_clip: bool) -> Tensor:
     means = ops.filter_statistics(image, arguments, filters=filters)
     if one_clip:
         means = means.mean(0, keepdim=True).expand_as(means)
-    return ops.filter_chain(image, mask, arguments, filters=filters, statistics=means)
+    return ops.filter_chain(image, None, arguments, filters=filters, statistics=means)
 
 
 def _bytes(composite: Tensor, scene: Scene) -> Tensor:
