@@ -50,16 +50,22 @@ def scenes():
 
 
 @pytest.fixture(scope="module")
+def on_disk():
+    """The same, too large for the memory they may take."""
+    return Cached([scene(i) for i in range(8)], SIDE, most_bytes=1)
+
+
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Sixteen photographs with masks, as users have them."""
     path = tmp_path_factory.mktemp("data")
     for kind in ("images", "masks"):
-        (path / kind / "train").mkdir(parents=True)
+        (path / kind).mkdir()
     for i in range(16):
         one = scene(i, 48)
         picture = one.frames[0].permute(1, 2, 0).numpy()[..., ::-1]
-        cv2.imwrite(str(path / "images" / "train" / f"{one.name}.png"), picture)
-        cv2.imwrite(str(path / "masks" / "train" / f"{one.name}.png"), one.masks[0, 0].numpy())
+        cv2.imwrite(str(path / "images" / f"{one.name}.png"), picture)
+        cv2.imwrite(str(path / "masks" / f"{one.name}.png"), one.masks[0, 0].numpy())
     return path
 
 
@@ -95,8 +101,7 @@ def test_pairs_are_what_dancing_renders(scenes):
     batch = pairs.render(draws)
     for number, draw in enumerate(draws):
         np.testing.assert_allclose(draw.view, np.eye(3), atol=1e-12)
-        frame, mask = pairs.frames[draw.position], pairs.masks[draw.position]
-        layers = _layers(frame, frame, mask, GROW)
+        layers = _layers(draw.frame, draw.frame, draw.mask, GROW)
         rendered = [_render(layers, a, b) for a, b in zip(draw.front, draw.behind, strict=True)]
         target = torch.stack([r.target for r in rendered])
         masks = torch.stack([r.mask for r in rendered])
@@ -136,6 +141,13 @@ def test_pairs_follow_from_their_key_alone(scenes):
     assert not torch.allclose(other.composite, alone.composite)
 
 
+def test_scenes_on_disk_give_the_same_pairs(scenes, on_disk):
+    assert not on_disk.in_memory
+    here, there = (DancingPairs(s, SIDE, unchanged, seed=2) for s in (scenes, on_disk))
+    first, second = (p.render([p[(1, i)] for i in range(3)]) for p in (here, there))
+    assert torch.equal(first.composite, second.composite)
+
+
 def test_recolouring_leaves_the_background_and_both_frames_alike(scenes):
     colours = RandomPairColours((1.0, 0.0, 0.0))
     pairs = DancingPairs(scenes, SIDE, colours, seed=0)
@@ -158,9 +170,10 @@ def test_colours_that_cannot_be_had_are_refused(scenes):
     frames = torch.rand(1, 2, 3, 8, 8)
     source = torch.Generator().manual_seed(0)
     assert not torch.allclose(colours(frames, torch.ones(1, 2, 1, 8, 8), [source]), frames)
-    one = colours.one(scenes.frames[0], scenes.masks[0], torch.Generator().manual_seed(1))
+    square = scenes.square(0)
+    one = colours.one(square.frame, square.mask, torch.Generator().manual_seed(1))
     assert one.dtype == torch.uint8
-    assert one.shape == scenes.frames[0].shape
+    assert one.shape == square.frame.shape
 
 
 def test_losses_are_the_papers():

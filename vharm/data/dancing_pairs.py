@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Dancing pairs for training: what `Dancing` makes, a batch at a time and without inpainting twice.
 
-The filled background of a scene does not depend on the epoch, so it is made once and kept. A crop
-and a flip of the whole scene cost nothing besides: they become part of the affine places at which
-foreground and background are read. The colours are changed after the motion, for a whole batch.
+The filled background of a scene does not depend on the epoch, so it is made once and kept, as long
+as the scenes are kept themselves. A crop and a flip of the whole scene cost nothing besides: they
+become part of the affine places at which foreground and background are read. The colours are
+changed after the motion, for a whole batch.
 
 Shapes use P pairs of two frames, S x S the scenes, s x s the frames.
 """
@@ -19,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import augment, motion
-from .augment import Cached
+from .augment import Cached, Square
 from .dancing import _PURE, _centre, _layers
 from .errors import DataError
 from .motion import MotionRange
@@ -67,13 +68,15 @@ class Draw:
     """One pair before it is rendered.
 
     Attributes:
-        position: of its scene.
+        frame, mask, plate: uint8 [3,S,S], [1,S,S], [3,S,S]: the scene, and it without its object.
         front, behind: poses [2,3,3] in the scene's pixels, see `motion`.
         view: [3,3], from the frame's pixels to the scene's.
         source: for the colours.
     """
 
-    position: int
+    frame: Tensor
+    mask: Tensor
+    plate: Tensor
     front: np.ndarray
     behind: np.ndarray
     view: np.ndarray
@@ -84,7 +87,7 @@ class DancingPairs:
     """Pairs by (epoch, index): `__getitem__` draws one, `render` makes a batch of those drawn.
 
     Args:
-        scenes: in memory.
+        scenes: natural pictures with masks; of composites their answers are taken.
         size: side of the frames, s.
         colours: how the foreground is recoloured.
         seed: of everything drawn.
@@ -105,47 +108,56 @@ class DancingPairs:
     ) -> None:  # fmt: skip
         self.size, self.colours, self.seed = size, colours, seed
         self.limits, self.least_crop, self.flip = limits or MotionRange(), least_crop, flip
-        shares = scenes.masks.float().mean((1, 2, 3)) / 255
-        chosen = ((shares >= min_coverage) & (shares <= max_coverage)).nonzero().flatten()
-        if not len(chosen):
+        self.scenes, self.side = scenes, scenes.size
+        self._places: list[int] = []
+        self._centres: list[tuple[float, float]] = []
+        self._coarse: list[np.ndarray] = []
+        self._plates: list[Tensor] = []
+        for place in range(len(scenes)):
+            square = scenes.square(place)
+            if not min_coverage <= float(square.mask.float().mean()) / 255 <= max_coverage:
+                continue
+            self._places.append(place)
+            self._centres.append(_centre(square.mask))
+            coarse = F.adaptive_avg_pool2d(square.mask[None].float() / 255, COARSE)
+            self._coarse.append(coarse[0, 0].numpy())
+            if scenes.in_memory:
+                self._plates.append(_plate(square))
+        if not self._places:
             raise DataError(
                 f"none of {len(scenes)} scenes has a mask of {min_coverage:.0%} to "
                 f"{max_coverage:.0%} of the picture"
             )
-        self.frames, self.masks = scenes.frames[chosen], scenes.masks[chosen]
-        self.side = scenes.size
-        self.behind = torch.stack([
-            _layers(frame, frame, mask, GROW).behind.byte()
-            for frame, mask in zip(self.frames, self.masks, strict=True)
-        ])  # fmt: skip
-        self._centres = [_centre(mask) for mask in self.masks]
-        self._coarse = F.adaptive_avg_pool2d(self.masks.float() / 255, COARSE)[:, 0].numpy()
 
     def __len__(self) -> int:
-        return len(self.frames)
+        return len(self._places)
 
     def __getitem__(self, key: tuple[int, int]) -> Draw:
         position = key[1]
+        square = self.scenes.square(self._places[position])
+        plate = self._plates[position] if self._plates else _plate(square)
         random, source = generators(self.seed, *key)
         size = (self.side, self.side)
         front = motion.foreground_poses(random, 2, size, self._centres[position], self.limits)
         behind = motion.background_poses(random, 2, size, self.limits)
         if random.random() < 0.5:
             front, behind = front[::-1], behind[::-1]
-        return Draw(position, front, behind, self._view(position, random), source)
+        view = self._view(self._coarse[position], random)
+        return Draw(square.frame, square.mask, plate, front, behind, view, source)
 
     def render(self, draws: Sequence[Draw]) -> Pairs:
         """A batch; usable as a DataLoader's `collate_fn`, so that workers do the work."""
-        chosen = [draw.position for draw in draws]
         views = np.stack([draw.view for draw in draws])
         front, behind = (
             np.stack([poses[name] for poses in map(vars, draws)]) for name in ("front", "behind")
         )
-        picture, mask = self.frames[chosen].float() / 255, self.masks[chosen].float() / 255
+        picture, mask, plate = (
+            torch.stack([layers[name] for layers in map(vars, draws)]).float() / 255
+            for name in ("frame", "mask", "plate")
+        )
         places = np.linalg.inv(front) @ views[:, None]
         moved = _sampled(picture, places, self.size, "border")
         inside = _sampled(mask, places, self.size, "zeros")
-        plate = self.behind[chosen].float() / 255
         plate = _sampled(plate, np.linalg.inv(behind) @ views[:, None], self.size, "border")
         changed = self.colours(moved, inside, [draw.source for draw in draws])
         flow, valid = _flow(front, behind, views, inside)
@@ -153,9 +165,8 @@ class DancingPairs:
         composite = (plate + inside * (changed - plate)).clamp(0, 1)
         return Pairs(composite, target, inside, flow, valid)
 
-    def _view(self, position: int, random: np.random.Generator) -> np.ndarray:
+    def _view(self, coarse: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """The crop of the scene that is seen, turned into the frame's size and mirrored."""
-        coarse = self._coarse[position]
         total = coarse.sum()
         for _ in range(augment.CROP_TRIALS):
             share = random.uniform(self.least_crop, 1)
@@ -173,6 +184,11 @@ class DancingPairs:
         if self.flip and random.random() < 0.5:
             view = view @ np.array([[-1, 0, self.size - 1], [0, 1, 0], [0, 0, 1]])
         return view
+
+
+def _plate(square: Square) -> Tensor:
+    """The picture without its object, uint8 [3,S,S]."""
+    return _layers(square.frame, square.frame, square.mask, GROW).behind.byte()
 
 
 def _cells(start: float, share: float) -> slice:

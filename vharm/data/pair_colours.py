@@ -81,10 +81,8 @@ class RandomPairColours:
         return KINDS[int(torch.searchsorted(self._cumulative, drawn).clamp(max=len(KINDS) - 1))]
 
     def _transferred(self, frames: Tensor, masks: Tensor, source: torch.Generator) -> Tensor:
-        other = seeding.integer(source, len(self.others))
-        goal = colour_statistics(
-            self.others.frames[other].float() / 255, self.others.masks[other].float() / 255
-        )
+        lent = self.others.square(seeding.integer(source, len(self.others)))
+        goal = colour_statistics(lent.frame.float() / 255, lent.mask.float() / 255)
         return frames if goal is None else transfer_colour(frames, masks, goal)
 
 

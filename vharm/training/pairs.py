@@ -46,9 +46,10 @@ def open_pairs(
         data, size, seed=seed, hold_out=hold_out, borrowed=0.0, least_crop=1.0
     )
     side = max(size, min(CACHE_SIDE, round(SPARE * size)))
-    scenes = Cached(found.scenes, side)
     if borrowed:
-        scenes = _with_borrowed(scenes, data, seed)
+        scenes = _with_borrowed(found.scenes, data, side, seed)
+    else:
+        scenes = Cached(_Scenes(found.scenes), side)
     tables = resampled(load_luts(luts, "train")) if luts else None
     if tables is None and len(shares) == 3:
         shares = (shares[0], 0.0, shares[2])
@@ -61,33 +62,35 @@ def open_pairs(
         least_crop=least_crop,
     )  # fmt: skip
     kept = Dancing(
-        _Plain(Cached(held, size)), seed=VALIDATION_SEED, min_coverage=coverage[0],
+        _Scenes(Cached(_Scenes(held), size)), seed=VALIDATION_SEED, min_coverage=coverage[0],
         max_coverage=coverage[1], recolour=colours.one,
     )  # fmt: skip
     return training, PairValidation(kept, validation, pictures)
 
 
-class _Plain:
-    """Scenes read one by one: sets that have `masks` are taken to read those by index."""
+class _Scenes:
+    """Scenes of one size out of several caches, one after the other."""
 
-    def __init__(self, scenes: Cached) -> None:
-        self._scenes, self.names = scenes, tuple(scenes.names)
+    def __init__(self, *caches: Cached) -> None:
+        self._places = [(cache, i) for cache in caches for i in range(len(cache))]
+        self.names = tuple(str(i) for i in range(len(self._places)))
 
     def __len__(self) -> int:
-        return len(self._scenes)
+        return len(self._places)
 
     def __getitem__(self, index: int) -> Scene:
-        return self._scenes[index]
+        cache, place = self._places[index]
+        square = cache.square(place)
+        assert square.mask is not None
+        return Scene(self.names[index], square.frame[None], square.mask[None])
 
 
-def _with_borrowed(scenes: Cached, data: str, seed: int) -> Cached:
+def _with_borrowed(scenes: Cached, data: str, side: int, seed: int) -> Cached:
+    """The scenes, and each photograph without a mask under one of theirs."""
     from vharm.data import BorrowedMasks, open_photos
 
-    more = Cached(BorrowedMasks(open_photos(data), _Plain(scenes), seed=seed), scenes.size)
-    scenes.names += more.names
-    scenes.frames = torch.cat((scenes.frames, more.frames))
-    scenes.masks = torch.cat((scenes.masks, more.masks))
-    return scenes
+    more = Cached(BorrowedMasks(open_photos(data), _Scenes(scenes), seed=seed), scenes.size)
+    return Cached(_Scenes(scenes, more), side)
 
 
 class PairValidation:
