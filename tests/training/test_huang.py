@@ -19,6 +19,7 @@ from vharm.data.pair_colours import RandomPairColours
 from vharm.data.types import Scene
 from vharm.models import Huang
 from vharm.training import ConfigError, Trainer, adversarial, export_weights, make_config
+from vharm.training.pairs import open_pairs
 from vharm.training.recipes.huang import HuangConfig, HuangRecipe
 
 torch.set_num_threads(1)
@@ -146,6 +147,26 @@ def test_scenes_on_disk_give_the_same_pairs(scenes, on_disk):
     here, there = (DancingPairs(s, SIDE, unchanged, seed=2) for s in (scenes, on_disk))
     first, second = (p.render([p[(1, i)] for i in range(3)]) for p in (here, there))
     assert torch.equal(first.composite, second.composite)
+
+
+def test_photographs_without_masks_join_with_masks_of_others(folder, tmp_path):
+    import shutil
+
+    data = tmp_path / "more"
+    shutil.copytree(folder, data)
+    (data / "images" / "unmasked").mkdir()
+    for i in range(20, 25):
+        picture = scene(i, 48).frames[0].permute(1, 2, 0).numpy()
+        cv2.imwrite(str(data / "images" / "unmasked" / f"p{i}.png"), picture)
+    sizes = {}
+    for borrowed in (False, True):
+        pairs, validation = open_pairs(
+            str(data), "", SIDE, (1.0, 0.7, 0.3), seed=0, hold_out=0.25, coverage=(0.1, 0.75),
+            least_crop=0.7, borrowed=borrowed, validation=3, pictures=0,
+        )  # fmt: skip
+        sizes[borrowed] = len(pairs)
+        assert len(validation.samples) == 3
+    assert sizes == {False: 12, True: 17}
 
 
 def test_recolouring_leaves_the_background_and_both_frames_alike(scenes):
