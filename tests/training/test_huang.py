@@ -332,6 +332,7 @@ def test_training_learns_and_what_it_leaves_can_be_used(recipe, tmp_path):
     figures = outcome.figures
     assert figures["psnr"] > figures["composite_psnr"] + 1
     assert {"predicted_psnr", "zero_psnr", "lt1", "mse", "composite_lt1"} <= set(figures)
+    assert figures["map_inside"] > figures["map_outside"] + 0.2
     paths = export_weights(made.config.output, tmp_path / "out")
     assert [p.name for p in paths] == ["huang.safetensors", "huang.md"]
     whole = Huang.from_weights(paths[0])

@@ -23,6 +23,7 @@ from .pictures import CACHE_SIDE, VALIDATION_SEED, open_pictures
 SPARE = 1.5
 
 Paint = Callable[[Tensor, Tensor], Tensor]
+Judge = Callable[[Tensor], Tensor]
 
 
 def open_pairs(
@@ -108,7 +109,7 @@ class PairValidation:
         self.pictures = pictures
 
     def __call__(
-        self, rows: Mapping[str, Paint], device: torch.device
+        self, rows: Mapping[str, Paint], device: torch.device, judge: Judge | None = None
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Figures of each row as `NAME_psnr`, `NAME_mse`, `NAME_lt1`, the input's as `composite_*`.
 
@@ -119,7 +120,10 @@ class PairValidation:
             rows: by name ("" for plain `psnr`, ...): called with composites [2,3,H,W] in [-1,1]
                 and masks [2,1,H,W], gives pictures in [-1,1].
             device: where.
+            judge: called with composites, says where they are disharmonious, [2,1,H,W]; its means
+                inside and outside the masks are `map_inside` and `map_outside`.
         """
+        said: list[Tensor] = []
         sums: dict[str, list[Tensor]] = {name: [] for name in (*rows, "composite")}
         shown: dict[str, Tensor] = {}
         for number, sample in enumerate(self.samples):
@@ -128,6 +132,11 @@ class PairValidation:
                 for t in (sample.composite, sample.masks, sample.target, sample.flow, sample.valid)
             )
             frames, inside = composite.float() / 127.5 - 1, mask.float() / 255
+            if judge is not None:
+                found = judge(frames).float().clamp(0, 1)
+                said.append(torch.stack([
+                    (found * w).sum() / w.sum().clamp(min=1) for w in (inside, 1 - inside)
+                ]))  # fmt: skip
             results = {"composite": composite.float()}
             for name, paint in rows.items():
                 results[name] = (paint(frames, inside).float().clamp(-1, 1) + 1) * 127.5
@@ -143,6 +152,9 @@ class PairValidation:
             prefix = f"{name}_" if name else ""
             figures |= {f"{prefix}{k}": v for k, v in zip(("psnr", "mse", "lt1"), means,
                                                           strict=True)}  # fmt: skip
+        if said:
+            means = torch.stack(said).mean(0).tolist()
+            figures |= {"map_inside": means[0], "map_outside": means[1]}
         return figures, shown
 
 

@@ -262,7 +262,7 @@ class HuangRecipe(Recipe):
             )
         main = {"none": "zero", "predicted": "predicted"}.get(self.config.mask_input, "given")
         ordered = {"": rows.pop(main), **rows}
-        return self.validation(ordered, device)
+        return self.validation(ordered, device, discriminator)
 
     def export(
         self, networks: Mapping[str, nn.Module], folder: Path, facts: Mapping[str, Any]
