@@ -257,3 +257,18 @@ def test_errors() -> None:
         Recoloured(Scenes(), ())
     with pytest.raises(ValueError, match="luts: expected at least one table"):
         Recoloured(Scenes(), ("lut",))
+
+
+def test_repeats_take_other_tables() -> None:
+    gammas = tuple(Lut(str(power), table() ** power) for power in (0.5, 1.5, 2.0))
+    data = Recoloured(Scenes(4), ("lut",), luts=gammas, repeats=3)
+    single = Recoloured(Scenes(4), ("lut",), luts=gammas)
+    assert len(data) == 3 * len(single) == len(data.names)
+    first = [data[k] for k in range(3)]
+    assert [s.name for s in first] == [f"{single[0].name}#{k}" for k in (1, 2, 3)]
+    assert all(torch.equal(s.target, single[0].target) for s in first)
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert not torch.equal(first[one].composite, first[other].composite)
+    assert data[3].name.startswith(single[1].name)
+    with pytest.raises(ValueError, match="repeats: expected a whole number from 1, got 0"):
+        Recoloured(Scenes(), repeats=0)

@@ -75,8 +75,23 @@ LutsPartOption = Annotated[
     ),
 ]  # fmt: skip
 Seed = Annotated[int, _option(DATA, "--seed", text="Of everything that is drawn at random.")]
+Repeats = Annotated[
+    int,
+    _option(
+        DATA, "--repeats", min=1, metavar="N",
+        text="Make so many composites of each picture or clip, with other tables or draws.",
+    ),
+]  # fmt: skip
+Layout = Annotated[
+    str | None,
+    _option(DATA, "--layout", metavar="NAME", text="The folder's layout, where several fit."),
+]
+Masks = Annotated[
+    str | None,
+    _option(DATA, "--masks", metavar="NAME", text='Folder of masks, such as "masks_tight".'),
+]
 Limit = Annotated[
-    int | None, _option(DATA, "--limit", min=1, metavar="N", text="Only the first so many.")
+    int | None, _option(DATA, "--limit", min=1, metavar="N", text="Only so many, evenly spread.")
 ]
 Methods = Annotated[
     str | None,
@@ -135,6 +150,9 @@ def evaluate(
     luts: Luts = None,
     luts_part: LutsPartOption = LutsPart.held_out,
     seed: Seed = 0,
+    repeats: Repeats = 1,
+    layout: Layout = None,
+    masks: Masks = None,
     limit: Limit = None,
     method: Methods = None,
     size: Size = None,
@@ -187,7 +205,7 @@ def run(given: SimpleNamespace) -> None:
         result = measure(
             samples, methods, protocol=given.protocol.value, temporal=given.temporal.value,
             size=given.size, rounded=True if given.rounded else None, device=given.device,
-            metrics=_listed(given.metrics), limit=given.limit,
+            metrics=_listed(given.metrics),
             keep_images=given.images if given.report else 0, progress=progress, about=_about(given),
         )  # fmt: skip
     if given.report is not None:
@@ -216,7 +234,8 @@ def open_samples(given: SimpleNamespace) -> Any:
     return open_data(
         given.data, split=given.split, recolour=None if kind is None else (kind,),
         luts=() if given.luts is None else open_luts(given.luts, given.luts_part.value),
-        seed=given.seed, limit=given.limit,
+        seed=given.seed, limit=given.limit, repeats=given.repeats, layout=given.layout,
+        masks=given.masks,
     )  # fmt: skip
 
 
@@ -243,7 +262,10 @@ def _recolour(given: SimpleNamespace) -> str | None:
 def _about(given: SimpleNamespace) -> dict[str, Any]:
     """What is told of the data in reports."""
     about = {"path": given.data, "split": given.split, "recolour": _recolour(given),
-             "luts": given.luts}  # fmt: skip
+             "luts": given.luts, "layout": given.layout, "masks": given.masks}  # fmt: skip
+    about["limit"] = given.limit
+    if given.repeats > 1:
+        about["repeats"] = given.repeats
     if given.luts is not None:
         about["luts_part"] = given.luts_part.value
     about = {key: value for key, value in about.items() if value is not None}
