@@ -58,7 +58,7 @@ def plugins(monkeypatch):
 def test_names_and_default(plugins):
     plugins()
     assert methods.names() == [
-        "mkl", "reinhard", "histogram", "harmonizer", "issam", "chen", "co2net",
+        "mkl", "reinhard", "histogram", "harmonizer", "huang", "issam", "chen", "co2net",
     ]  # fmt: skip
     assert methods.default_name() == "mkl"
     for name in ("mkl", "reinhard", "histogram"):

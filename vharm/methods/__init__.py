@@ -14,6 +14,7 @@ from .chen import ChenMethod
 from .co2net import Co2NetMethod
 from .harmonizer import HarmonizerMethod
 from .histogram import Histogram
+from .huang import HuangMethod
 from .issam import IssamMethod
 from .mkl import Mkl
 from .pixel import PixelMethod
@@ -28,6 +29,7 @@ __all__ = [
     "ColourTransfer",
     "HarmonizerMethod",
     "Histogram",
+    "HuangMethod",
     "IssamMethod",
     "Method",
     "MethodInfo",

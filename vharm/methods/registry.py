@@ -13,6 +13,7 @@ from .chen import ChenMethod
 from .co2net import Co2NetMethod
 from .harmonizer import HarmonizerMethod
 from .histogram import Histogram
+from .huang import HuangMethod
 from .issam import IssamMethod
 from .mkl import Mkl
 from .reinhard import Reinhard
@@ -61,7 +62,7 @@ def register(cls: type[Method], *, replace: bool = False) -> type[Method]:
 
 
 _OWN = (
-    Mkl, Reinhard, Histogram, HarmonizerMethod, IssamMethod, ChenMethod, Co2NetMethod,
+    Mkl, Reinhard, Histogram, HarmonizerMethod, HuangMethod, IssamMethod, ChenMethod, Co2NetMethod,
 )  # fmt: skip
 for _cls in _OWN:
     register(_cls)

@@ -16,8 +16,10 @@ from vharm.models.efficientnet import (
     load_imagenet_backbone,
 )
 from vharm.models.harmonizer import Harmonizer
+from vharm.models.huang import Discriminator, Generator, Huang
 from vharm.models.issam import Issam
 from vharm.models.spynet import SpyNet
+from vharm.models.unet import UNet
 from vharm.models.weights import (
     Weights,
     WeightsError,
@@ -29,12 +31,16 @@ from vharm.models.weights import (
 __all__ = [
     "B0_STAGES",
     "Chen",
+    "Discriminator",
     "Encoder",
     "EncoderConfig",
+    "Generator",
     "Harmonizer",
+    "Huang",
     "Issam",
     "SpyNet",
     "Stage",
+    "UNet",
     "Weights",
     "WeightsError",
     "inspect_weights",

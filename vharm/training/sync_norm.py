@@ -7,10 +7,27 @@ each compute what one would with all of it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes; each one's loss depends on every one's input."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
@@ -21,16 +38,18 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
             return super().forward(features)
         wide = features.float()
         dims = (0, 2, 3)
-        sums = torch.stack((wide.mean(dims), wide.square().mean(dims)))
-        mean, square = all_reduce(sums) / dist.get_world_size()
-        variance = (square - mean.square()).clamp(min=0)
+        world = dist.get_world_size()
+        mean = _Sum.apply(wide.mean(dims)) / world
+        # In two passes: the difference of two squares loses what a far mean leaves.
+        centred = wide - mean[:, None, None]
+        variance = _Sum.apply(centred.square().mean(dims)) / world
         self._remember(mean.detach(), variance.detach(), features.numel() // features.shape[1])
         scale = self.weight * (variance + self.eps).rsqrt()
-        shift = self.bias - mean * scale
-        return (wide * scale[:, None, None] + shift[:, None, None]).to(features.dtype)
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(features.dtype)
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        self.num_batches_tracked += 1
         count *= dist.get_world_size()
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance * (count / max(count - 1, 1)), self.momentum)
