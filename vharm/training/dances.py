@@ -16,6 +16,7 @@ from vharm import ops
 from vharm.data import seeding
 from vharm.data.augment import Cached, augmented, resized
 from vharm.data.dancing import Dancing
+from vharm.data.errors import DataError
 from vharm.data.luts import Lut, resampled, varied
 from vharm.data.motion import MotionRange
 from vharm.data.recolour import random_colour
@@ -121,32 +122,38 @@ class DanceSet:
 
 
 class _Cropped:
-    """Scenes cropped at random, anew in each epoch."""
+    """Scenes cropped at random, anew in each epoch; of composites their photographs."""
 
     def __init__(self, scenes: Cached, size: int, seed: int, least_crop: float) -> None:
-        share = scenes.masks.float().mean((1, 2, 3)) / 255
         self._scenes = scenes
-        self._indices = (share >= LEAST_COVERAGE).nonzero().flatten().tolist()
+        shares = [float(self._mask(i).float().mean()) / 255 for i in range(len(scenes))]
+        self._indices = [i for i, share in enumerate(shares) if share >= LEAST_COVERAGE]
         if not self._indices:
-            raise ValueError(f"data: no photograph has a mask of {LEAST_COVERAGE:.0%} or more")
+            raise DataError(f"data: no photograph has a mask of {LEAST_COVERAGE:.0%} or more")
         self._size, self._seed, self._least = size, seed, least_crop
-        self.names = tuple(scenes.names[i] for i in self._indices)
+        self.names = tuple(str(i) for i in self._indices)
         self.epoch = 0
 
     def __len__(self) -> int:
         return len(self._indices)
 
     def masks(self, index: int) -> Tensor:
-        return self._scenes.masks[self._indices[index]][None]
+        return self._mask(self._indices[index])[None]
 
     def __getitem__(self, index: int) -> Scene:
         at = self._indices[index]
         source = seeding.generator(self._seed, self.epoch, at, 2)
         frame, mask = augmented(
-            self._scenes.frames[at], self._scenes.masks[at], self._size, source,
+            self._scenes.square(at).frame, self._mask(at), self._size, source,
             least_side=self._least, rotate=False,
         )  # fmt: skip
         return Scene(self.names[index], frame[None], mask[None])
+
+    def _mask(self, at: int) -> Tensor:
+        mask = self._scenes.square(at).mask
+        if mask is None:
+            raise DataError("data: expected photographs with masks, got one without")
+        return mask
 
 
 class RecolouredClips:

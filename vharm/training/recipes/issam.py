@@ -40,6 +40,7 @@ class IssamConfig(TrainingConfig):
             it, warped by the true flow; the training then sees photographs set in motion, two
             frames each. 0.01 is what video tables call "Huang et al."; 0 trains on single frames.
         shares: how often composites of single frames are made by filters, by tables, by transfer.
+        own: of a set that has composites, how often its own is taken; the others are made anew.
         jitter, grade: see `vharm.data.composing.Composer`.
         least_crop: least side of random crops, 1 for no crops.
         borrowed: share of training pictures that take a photograph without a mask and borrow one.
@@ -55,6 +56,7 @@ class IssamConfig(TrainingConfig):
     start: str = ""
     temporal: float = 0.0
     shares: tuple[float, ...] = SHARES
+    own: float = 1.0
     jitter: float = 0.2
     grade: float = 0.1
     least_crop: float = 0.6
@@ -63,6 +65,8 @@ class IssamConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not 0 <= self.own <= 1:
+            raise ConfigError(f"own: expected a share in [0, 1], got {self.own}")
         for name in ("borrowed", "hold_out", "grade"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name}: expected a share in [0, 1), got {getattr(self, name)}")
@@ -85,7 +89,7 @@ class IssamRecipe(Recipe):
         super().__init__(config)
         pictures, held = open_pictures(
             config.data, config.size, seed=config.seed, hold_out=config.hold_out,
-            borrowed=config.borrowed, least_crop=config.least_crop,
+            borrowed=config.borrowed, least_crop=config.least_crop, own=config.own,
         )  # fmt: skip
         luts = load_luts(config.luts, "train") if config.luts else ()
         self._training: KeyedSet = pictures
