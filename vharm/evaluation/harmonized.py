@@ -35,8 +35,9 @@ def harmonized(
     """
     if entry.method is None:
         return [sample.composite.float() for sample in samples], 0.0, []
-    if len(samples) > 1 and entry.method.look_ahead:
-        # To a method that looks ahead pictures side by side would be a clip.
+    neighbours = entry.method.look_ahead or entry.method.shot() is not None
+    if len(samples) > 1 and neighbours:
+        # To a method that sees neighbouring frames pictures side by side would be a clip.
         parts = [harmonized(entry, [sample], device, rounded) for sample in samples]
         notes = [note for part in parts for note in part[2]]
         return [part[0][0] for part in parts], sum(part[1] for part in parts), notes

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vharm.models.issam import DEVIATION, MEAN
-from vharm.models.weights import WeightsError, load_weights
+from vharm.models.weights import KEY_MAPS, KeyMap, WeightsError, load_weights
 from vharm.ops.warp import flow_warp
 
 LEVELS = 6
@@ -25,6 +25,13 @@ COARSEST = 32
 """The pyramid is halved while the longer side exceeds this."""
 
 MULTIPLE = 32
+
+# Two spellings are in circulation; layers are counted with the ReLUs between them.
+KEY_MAPS["spynet"] = KeyMap(
+    tuple(
+        (rf"{basic}\.(\d+)\.{basic}\.(\d+)", r"nets.\1.\2") for basic in ("moduleBasic", "netBasic")
+    )
+)
 
 
 class SpyNet(nn.Module):

@@ -104,13 +104,6 @@ KEY_MAPS: dict[str, KeyMap] = {
         rules=(("_conv_stem", "stem.conv"), ("_bn0", "stem.norm"), *_ENCODER_RULES),
         ignored=("_fc.",),
     ),
-    # Two spellings are in circulation; layers are counted with the ReLUs between them.
-    "spynet": KeyMap(
-        rules=tuple(
-            (rf"{basic}\.(\d+)\.{basic}\.(\d+)", r"nets.\1.\2")
-            for basic in ("moduleBasic", "netBasic")
-        ),
-    ),
 }
 
 
