@@ -69,6 +69,19 @@ def test_default_is_the_published_size(full: Harmonizer) -> None:
     assert sum(p.numel() for p in full.parameters()) == 4_726_882
 
 
+def test_lite_is_b0_without_gates() -> None:
+    config = EncoderConfig.lite()
+    model = Harmonizer(config=config)
+    assert sum(p.numel() for p in model.parameters()) == 4_090_342
+    assert all(block.gate is None for block in model.encoder.blocks)
+    kinds = {type(m) for m in model.modules() if type(m).__module__.endswith("activation")}
+    assert kinds == {torch.nn.ReLU6}
+    assert EncoderConfig.from_dict(config.to_dict()) == config
+    assert EncoderConfig.lite(width=0.5, drop_connect=0).width == 0.5
+    with pytest.raises(ValueError, match="activation: expected silu or relu6, got 'relu'"):
+        EncoderConfig(activation="relu")
+
+
 def test_encoder_follows_the_b0_table(full: Harmonizer) -> None:
     blocks = full.encoder.blocks
     assert len(blocks) == 16
@@ -318,6 +331,36 @@ def test_imagenet_backbone(tmp_path: Path) -> None:
     # at the far border a zero of padding is another colour before normalisation than after
     inside = (..., slice(0, -1), slice(0, -1))
     torch.testing.assert_close(found[inside], expected[inside], rtol=1e-4, atol=1e-4)
+
+
+def test_lite_backbone_gives_the_classifier_s_features(tmp_path: Path) -> None:
+    """EfficientNet-Lite takes levels less 127 over 128, has ReLU6 and no gates."""
+    state = {name: t for name, t in imagenet_state().items() if "_se_" not in name}
+    torch.save(state, tmp_path / "lite.pth")
+    config = EncoderConfig.lite(stages=(Stage(1, 3, 1, 8, 1),), stem=8, head=16)
+    encoder = Encoder(config).eval()
+    load_imagenet_backbone(tmp_path / "lite.pth", encoder)
+
+    def norm(features: torch.Tensor, name: str) -> torch.Tensor:
+        parts = [state[f"{name}.{p}"] for p in ("running_mean", "running_var", "weight", "bias")]
+        return F.batch_norm(features, *parts, eps=1e-3)
+
+    image, mask = sample(2, 17, 17)  # of odd sizes no side is padded alone
+    levels = image * 255
+    hidden = F.conv2d(
+        F.pad((levels - 127) / 128, (1, 1, 1, 1)), state["_conv_stem.weight"], stride=2
+    )
+    hidden = F.relu6(norm(hidden, "_bn0"))
+    depthwise = F.conv2d(hidden, state["_blocks.0._depthwise_conv.weight"], padding=1, groups=8)
+    depthwise = F.relu6(norm(depthwise, "_blocks.0._bn1"))
+    hidden = hidden + norm(
+        F.conv2d(depthwise, state["_blocks.0._project_conv.weight"]), "_blocks.0._bn2"
+    )
+    expected = F.relu6(norm(F.conv2d(hidden, state["_conv_head.weight"]), "_bn1"))
+    assert expected.std() > 0.1
+    found = encoder(image, mask)
+    inside = (..., slice(2, -2), slice(2, -2))
+    torch.testing.assert_close(found[inside], expected[inside], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,7 @@ def train(
         return
     trainer = Trainer(recipe(chosen), resume=resume, say=typer.echo)
     outcome = trainer.run()
+    trainer.accelerator.end_training()
     if not trainer.main:
         return
     watched = recipe.watched.name

@@ -23,6 +23,8 @@ from .recolour import (
     transfer_colour,
 )
 
+GIVEN = "given"
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -79,19 +81,30 @@ class Composer:
             )
         if shares[KINDS.index("lut")] > 0 and self.tables is None:
             raise ValueError("tables: expected look-up tables for a share of 'lut', got none")
-        self._cumulative = shares.cumsum(0) / shares.sum()
+        # Divided by its own end, so that it ends in 1 exactly whatever the rounding.
+        self._cumulative = shares.cumsum(0)
+        self._cumulative /= self._cumulative[-1].clone()
 
-    def __call__(self, frames: Tensor, masks: Tensor, keys: Sequence[tuple[int, ...]]) -> Batch:
+    def __call__(
+        self, frames: Tensor, masks: Tensor, keys: Sequence[tuple[int, ...]],
+        composites: Tensor | None = None, given: Sequence[bool] = (),
+    ) -> Batch:  # fmt: skip
         """Compose.
 
         Args:
             frames: uint8 [N,3,H,W].
             masks: uint8 [N,1,H,W].
             keys: N, each picture's own, such as (epoch, index).
+            composites: uint8 [N,3,H,W] that a data set has of the frames.
+            given: N, whether that composite is taken, and nothing about the picture changed.
         """
         sources = [seeding.generator(self.seed, *key) for key in keys]
         kinds = [self._kind(source) for source in sources]
         image, mask = self._jittered(frames.float() / 255, sources), masks.float() / 255
+        for i in range(len(kinds)):
+            if composites is not None and given[i]:
+                kinds[i] = GIVEN
+                image[i] = frames[i].float() / 255
         arguments = torch.stack([draw_arguments(s, self.filters, RANGES) for s in sources])
         synthetic = torch.tensor([kind == "filters" for kind in kinds], device=image.device)
         arguments = arguments.to(image.device) * synthetic[:, None]
@@ -101,6 +114,11 @@ class Composer:
             if kind == "filters":
                 continue
             one = slice(i, i + 1)
+            if kind == GIVEN:
+                assert composites is not None
+                composite[one] = composites[one].float() / 255
+                stages[one] = target[one, None]
+                continue
             changed = self._changed(kind, image, mask, i, source)
             if seeding.chance(source, self.grade):
                 # The graded picture is the answer, and the object has not been graded yet.
@@ -114,7 +132,8 @@ class Composer:
 
     def _kind(self, source: torch.Generator) -> str:
         drawn = torch.rand((), generator=source)
-        return KINDS[int(torch.searchsorted(self._cumulative, drawn).clamp(max=len(KINDS) - 1))]
+        # From the right, or a draw of 0 would choose a first kind whose share is 0.
+        return KINDS[int(torch.searchsorted(self._cumulative, drawn, right=True))]
 
     def _jittered(self, image: Tensor, sources: Sequence[torch.Generator]) -> Tensor:
         filters = ("brightness", "contrast", "saturation")

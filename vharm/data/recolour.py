@@ -21,6 +21,7 @@ from vharm.color import lab_to_rgb, rgb_to_lab
 from vharm.ops.filters import DEFAULT_FILTERS
 
 from . import seeding
+from .joined import names_of
 from .luts import Lut
 from .types import DataSet, Sample, Scene
 
@@ -145,7 +146,7 @@ class Recoloured:
     Args:
         scenes: where pictures and masks come from.
         kinds: ways to change colours, out of `KINDS`; samples take turns.
-        luts: tables for "lut".
+        luts: tables for "lut"; None for none.
         seed: of everything drawn.
         filters: for "filters".
         ranges: how far each is turned.
@@ -156,8 +157,8 @@ class Recoloured:
 
     def __init__(
         self, scenes: DataSet[Scene], kinds: Sequence[str] = ("filters",), *,
-        luts: Sequence[Lut] = (), seed: int = 0, filters: Sequence[str] = DEFAULT_FILTERS,
-        ranges: Mapping[str, float] = RANGES,
+        luts: Sequence[Lut] | None = None, seed: int = 0,
+        filters: Sequence[str] = DEFAULT_FILTERS, ranges: Mapping[str, float] = RANGES,
     ) -> None:  # fmt: skip
         if isinstance(kinds, str):
             raise TypeError(f"kinds: expected a sequence of names, got the string {kinds!r}")
@@ -169,7 +170,7 @@ class Recoloured:
             raise ValueError("luts: expected at least one table for kind 'lut', got none")
         self.scenes = scenes
         self.kinds = tuple(kinds)
-        self.luts = tuple(luts)
+        self.luts = tuple(luts or ())
         self.seed = seed
         self.filters = tuple(filters)
         self.ranges = dict(ranges)
@@ -181,6 +182,16 @@ class Recoloured:
         tables = f" with {len(self.luts)} tables" if "lut" in self.kinds else ""
         return f"{own}; foregrounds recoloured by {', '.join(self.kinds)}{tables}, seed {self.seed}"
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The scenes' names."""
+        return names_of(self.scenes)
+
+    @property
+    def subsets(self) -> tuple[str, ...]:
+        """Those that occur; () where the layout has none."""
+        return tuple(getattr(self.scenes, "subsets", ()))
+
     def __len__(self) -> int:
         return len(self.scenes)
 
@@ -188,6 +199,7 @@ class Recoloured:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index: int) -> Sample:
+        index = range(len(self))[index]
         scene = self.scenes[index]
         source = seeding.generator(self.seed, index)
         kind = self.kinds[index % len(self.kinds)]

@@ -22,7 +22,8 @@ class CheckpointError(ValueError):
 def save(path: str | PathLike[str], state: dict[str, Any]) -> None:
     """Writes tensors and plain values; a reader never sees half a file."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # One process writes here; what a killed one left is overwritten by the next.
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         with open(temporary, "wb") as file:
             torch.save({"format": FORMAT, **state}, file)

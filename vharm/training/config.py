@@ -22,6 +22,7 @@ else:
     import tomli as tomllib
 
 PRECISIONS = ("float32", "bfloat16", "float16")
+DEVICES = ("", "cpu", "cuda")
 SCHEDULES = ("constant", "cosine", "step")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -91,19 +92,23 @@ class TrainingConfig:
     threads: int = 0
 
     def __post_init__(self) -> None:
+        if self.device not in DEVICES:
+            raise ConfigError(f'device: expected "cpu", "cuda" or "", got {self.device!r}')
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("schedule", self.schedule, SCHEDULES)
         for name in ("steps", "batch", "size", "log_every", "validate_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: expected a positive number, got {getattr(self, name)}")
         for name in ("seed", "workers", "pictures", "threads", "clip", "weight_decay"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name}: expected 0 or more, got {getattr(self, name)}")
         if not self.learning_rate > 0:
             raise ConfigError(f"learning_rate: expected more than 0, got {self.learning_rate}")
         for name in ("average", "warm_up"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name}: expected a number in [0, 1), got {getattr(self, name)}")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"betas: expected two numbers in [0, 1), got {self.betas}")
         seconds(self.budget)
 
 
@@ -145,7 +150,7 @@ def make_config(
     given = {} if file is None else _from_file(Path(file))
     types = typing.get_type_hints(kind)
     for setting in settings:
-        key, separator, text = setting.partition("=")
+        key, separator, text = (part.strip() for part in setting.partition("="))
         if not separator:
             raise ConfigError(f"--set: expected key=value, got {setting!r}")
         _known(kind, key)
@@ -174,7 +179,10 @@ def to_values(config: TrainingConfig) -> dict[str, Any]:
 def to_toml(config: TrainingConfig) -> str:
     """The configuration as a file that `make_config` reads."""
     # JSON's texts, numbers, booleans and flat lists are TOML's.
-    return "\n".join(f"{key} = {json.dumps(value)}" for key, value in to_values(config).items())
+    return "\n".join(
+        f"{key} = {json.dumps(value, ensure_ascii=False)}"
+        for key, value in to_values(config).items()
+    )
 
 
 def _from_file(path: Path) -> dict[str, Any]:
@@ -197,12 +205,19 @@ def _known(kind: type[TrainingConfig], key: str) -> None:
 
 
 def _parse(key: str, text: str, wanted: Any) -> Any:
-    """A value from the command line: TOML where it is, else text where text is wanted."""
+    """A value from the command line: as in a file, but quotes and brackets may be left out."""
+    item = _items(wanted)
+    is_text = wanted is str or str in typing.get_args(wanted)
+    if is_text and item is None and text[:1] not in "\"'":
+        return text
+    if item is not None and text[:1] != "[":
+        parts = [part.strip() for part in text.split(",")] if text else []
+        return [_parse(key, part, item) for part in parts]
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError as error:
-        if wanted is str or str in typing.get_args(wanted) or _items(wanted) is str:
-            return text.split(",") if _items(wanted) is str else text
+        if is_text and item is None:
+            return text
         raise ConfigError(f"{key}: expected {_name(wanted)}, got {text!r}") from error
 
 

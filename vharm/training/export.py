@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from .config import ConfigError, from_values, to_toml
 from .recipe import Recipe, get
 
 CARD_SUFFIX = ".md"
+# Settings that are paths.
+PLACES = ("data", "luts", "output", "pretrained", "start")
 
 
 def export_weights(
@@ -40,7 +43,13 @@ def export_weights(
         CheckpointError: no usable checkpoint. ConfigError: `results` is not what `vharm eval`
             writes.
     """
-    state = checkpoint.load(Path(folder) / (checkpoint.BEST if best else checkpoint.LAST))
+    path = Path(folder) / (checkpoint.BEST if best else checkpoint.LAST)
+    if best and not path.is_file() and (Path(folder) / checkpoint.LAST).is_file():
+        raise checkpoint.CheckpointError(
+            f"{path}: no such checkpoint, as the training has not come to a validation yet; "
+            "`--last` (best=False) takes the last one"
+        )
+    state = checkpoint.load(path)
     kind = get(state["recipe"])
     config = from_values(kind.config_class, state["config"])
     # The recipe's data are not needed to write weights, and may not be on this machine.
@@ -67,7 +76,10 @@ def export_weights(
     table = None if results is None else _results(Path(results))
     paths = recipe.export(networks, output, facts)
     card = output / f"{paths[0].stem}{CARD_SUFFIX}"
-    _write(card, model_card(facts, to_toml(config), paths, table))
+    # A card is published; where things lay on the machine that trained is not.
+    places = {key: Path(getattr(config, key)).name for key in PLACES if hasattr(config, key)}
+    settings = to_toml(dataclasses.replace(config, **places))
+    _write(card, model_card(facts, settings, paths, table))
     return [*paths, card]
 
 

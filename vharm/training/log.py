@@ -19,17 +19,27 @@ class Log:
 
     Args:
         folder: of the training.
+        start: the step the training is at; at 0 what an earlier one left is replaced.
         enabled: False where another process keeps the log.
     """
 
-    def __init__(self, folder: Path, *, enabled: bool = True) -> None:
+    def __init__(self, folder: Path, *, start: int = 0, enabled: bool = True) -> None:
         self._file: Any = None
         self._board: Any = None
         if enabled:
-            from torch.utils.tensorboard import SummaryWriter
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                text = 'training needs tensorboard: pip install "vharm[train]"'
+                raise ImportError(text) from error
 
-            self._file = open(folder / FILE, "a", encoding="utf-8")  # noqa: SIM115
-            self._board = SummaryWriter(str(folder / "tensorboard"))
+            path = folder / FILE
+            cut = start > 0 and path.exists() and not path.read_bytes().endswith(b"\n")
+            self._file = open(path, "a" if start else "w", encoding="utf-8")  # noqa: SIM115
+            if cut:  # by a crash; the next line must not be glued to what is left
+                self._file.write("\n")
+            # Steps that will be done again are hidden from the graphs.
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
 
     def __enter__(self) -> Log:
         return self
@@ -61,11 +71,18 @@ class Log:
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """All lines of a training's log, in order; a line cut short by a crash is left out."""
-    lines = []
+    """A training's log in the order of its steps.
+
+    What a killed run had logged after its last checkpoint is logged again by its continuation: the
+    later line counts. A line cut short by a crash is left out.
+    """
+    lines: dict[tuple[int, str], dict[str, Any]] = {}
     for text in (folder / FILE).read_text(encoding="utf-8").splitlines():
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except json.JSONDecodeError:
             continue
-    return lines
+        key = (line["step"], line["part"])
+        lines.pop(key, None)
+        lines[key] = line
+    return sorted(lines.values(), key=lambda line: line["step"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,12 +14,14 @@ from vharm.data import seeding
 from vharm.data.augment import Cached, augmented, resized
 from vharm.data.luts import Lut
 from vharm.data.recolour import Recoloured
-from vharm.data.types import DataSet, Scene
+from vharm.data.types import Sample
 
 from .config import ConfigError
 from .order import Key
 
 CACHE_SIDE = 256
+# More would cost a large set's training more time than they tell.
+MOST_HELD_OUT = 500
 VALIDATION_BATCH = 16
 # Held-out photographs are recoloured always the same way, whatever the training's own seed.
 VALIDATION_SEED = 1
@@ -28,57 +31,74 @@ Harmonize = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Item:
-    """A training picture: uint8 [3,S,S] and [1,S,S], and its key."""
+    """A training picture: uint8 [3,S,S] and [1,S,S], its key, and a data set's own composite."""
 
     frame: Tensor
     mask: Tensor
     key: Key
+    composite: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Items:
-    """Several of them stacked."""
+    """Several of them stacked; `given` says which ones come with a composite."""
 
     frames: Tensor
     masks: Tensor
     keys: tuple[Key, ...]
+    composites: Tensor | None = None
+    given: tuple[bool, ...] = ()
 
-    def to(self, device: torch.device) -> tuple[Tensor, Tensor, tuple[Key, ...]]:
-        """Frames, masks and keys for a `Composer`."""
-        frames = self.frames.to(device, non_blocking=True)
-        return frames, self.masks.to(device, non_blocking=True), self.keys
+    def to(self, device: torch.device) -> tuple[Any, ...]:
+        """The arguments of a `Composer`."""
+        frames, masks, composites = (
+            None if t is None else t.to(device, non_blocking=True)
+            for t in (self.frames, self.masks, self.composites)
+        )
+        return frames, masks, self.keys, composites, self.given
 
     def pin_memory(self) -> Items:
-        return Items(self.frames.pin_memory(), self.masks.pin_memory(), self.keys)
+        composites = None if self.composites is None else self.composites.pin_memory()
+        return Items(
+            self.frames.pin_memory(), self.masks.pin_memory(), self.keys, composites, self.given
+        )
 
 
 def collate(items: Sequence[Item]) -> Items:
     """One batch of them."""
+    given = tuple(item.composite is not None for item in items)
+    composites = None
+    if any(given):
+        shown = (item.frame if item.composite is None else item.composite for item in items)
+        composites = torch.stack(list(shown))
     return Items(
         torch.stack([item.frame for item in items]),
         torch.stack([item.mask for item in items]),
         tuple(item.key for item in items),
+        composites,
+        given,
     )
 
 
 class PictureSet:
-    """Random crops of scenes, by (epoch, index).
+    """Random crops of scenes or composites, by (epoch, index).
 
     Args:
-        scenes: in memory.
+        scenes: pictures with masks, perhaps with composites.
         size: side of the pictures.
         seed: of crops and borrowed masks.
-        unmasked: photographs without masks of their own, uint8 [n,3,S,S].
+        unmasked: photographs without masks of their own, as large as the scenes.
         borrowed: how often one of those takes the place of a scene's photograph, under the
             scene's mask.
         least_crop: see `vharm.data.augment.augmented`.
+        own: how often a set's own composite is taken; otherwise only its photograph is.
     """
 
     def __init__(
-        self, scenes: Cached, size: int, *, seed: int, unmasked: Tensor | None = None,
-        borrowed: float = 0.0, least_crop: float = 0.6,
+        self, scenes: Cached, size: int, *, seed: int, unmasked: Cached | None = None,
+        borrowed: float = 0.0, least_crop: float = 0.6, own: float = 0.5,
     ) -> None:  # fmt: skip
-        self.scenes, self.size, self.seed = scenes, size, seed
+        self.scenes, self.size, self.seed, self.own = scenes, size, seed, own
         self.unmasked, self.borrowed, self.least_crop = unmasked, borrowed, least_crop
 
     def __len__(self) -> int:
@@ -88,58 +108,55 @@ class PictureSet:
         # A number of its own ends the key: what is done to the colours is drawn from (epoch,
         # index) by others.
         source = seeding.generator(self.seed, *key, 1)
-        frame, mask = self.scenes.frames[key[1]], self.scenes.masks[key[1]]
+        square = self.scenes.square(key[1])
+        frame, mask, composite = square.frame, square.mask, square.composite
+        assert mask is not None
         if self.unmasked is not None and seeding.chance(source, self.borrowed):
-            frame = self.unmasked[seeding.integer(source, len(self.unmasked))]
-        frame, mask = augmented(frame, mask, self.size, source, least_side=self.least_crop)
-        return Item(frame, mask, key)
+            place = seeding.integer(source, len(self.unmasked))
+            frame, composite = self.unmasked.square(place).frame, None
+        if composite is not None:
+            composite = composite if seeding.chance(source, self.own) else None
+        both = frame if composite is None else torch.cat((frame, composite))
+        both, mask = augmented(both, mask, self.size, source, least_side=self.least_crop)
+        return Item(both[:3], mask, key, None if composite is None else both[3:])
 
 
 def open_pictures(
-    data: str, size: int, *, seed: int, hold_out: float, borrowed: float, least_crop: float
-) -> tuple[PictureSet, Cached]:
-    """The training pictures of a data set, and the scenes held out of it for validation.
+    data: str, size: int, *, seed: int, hold_out: float, borrowed: float, least_crop: float,
+    own: float = 0.5,
+) -> tuple[PictureSet, Cached]:  # fmt: skip
+    """The training pictures of a data set, and those held out of it for validation.
+
+    Of a set without splits all pictures are taken, of one with splits those of "train".
 
     Raises:
         ConfigError: no `data`, too few pictures, or none without masks where they are wanted.
     """
     from vharm.data import open_data, open_photos
+    from vharm.data.layouts import find
 
     if not data:
         raise ConfigError("data: expected a folder or an archive, got none")
-    scenes = open_data(data, split="train")
-    count = len(scenes)
-    held = round(count * hold_out)
-    if count - held < 1 or (hold_out and held < 1):
+    split = "train" if find(data, split="train")[1].splits else None
+    pictures = open_data(data, split=split)
+    count = len(pictures)
+    held = min(round(count * hold_out), MOST_HELD_OUT)
+    if held < 1 or count - held < 1:
         raise ConfigError(f"data: too few pictures to hold {hold_out:.0%} out: {count} in {data}")
     order = torch.randperm(count, generator=seeding.generator(seed)).tolist()
-    unmasked = None
-    if borrowed:
-        photographs = open_photos(data)
-        unmasked = torch.cat([resized(photographs[i], CACHE_SIDE) for i in range(len(photographs))])
-    training = Cached(_Part(scenes, order[held:]), max(CACHE_SIDE, size))
-    kept = Cached(_Part(scenes, order[:held]), CACHE_SIDE)
-    pictures = PictureSet(
-        training, size, seed=seed, unmasked=unmasked, borrowed=borrowed, least_crop=least_crop
-    )
-    return pictures, kept
-
-
-class _Part:
-    """Some of a set, in the order given."""
-
-    def __init__(self, whole: DataSet[Scene], indices: Sequence[int]) -> None:
-        self.whole, self.indices = whole, indices
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> Scene:
-        return self.whole[self.indices[index]]
+    side = max(CACHE_SIDE, size)
+    unmasked = Cached(open_photos(data), side) if borrowed else None
+    training = PictureSet(
+        Cached(pictures, side, indices=order[held:]), size, seed=seed, unmasked=unmasked,
+        borrowed=borrowed, least_crop=least_crop, own=own,
+    )  # fmt: skip
+    return training, Cached(pictures, CACHE_SIDE, indices=order[:held])
 
 
 class Validation:
     """Foreground error on held-out photographs, recoloured by filters and by training tables.
+
+    Of a set with composites of its own, those are taken as they are.
 
     Args:
         scenes: held out of the training.
@@ -153,12 +170,17 @@ class Validation:
         self, scenes: Cached, luts: Sequence[Lut], size: int, filters: Sequence[str], pictures: int
     ) -> None:
         kinds = ("lut", "filters") if luts else ("filters",)
-        made = Recoloured(scenes, kinds, luts=luts, seed=VALIDATION_SEED, filters=filters)
-        samples = [made[i] for i in range(len(made))]
-        self.size, self.pictures = size, pictures
+        made: Any = scenes
+        if not scenes.has_composites:
+            made = Recoloured(scenes, kinds, luts=luts, seed=VALIDATION_SEED, filters=filters)  # type: ignore[arg-type]
+        samples: list[Sample] = [made[i] for i in range(len(made))]
+        self.pictures = pictures
         self.composite = torch.cat([s.composite for s in samples])
         self.mask = torch.cat([s.masks for s in samples])
         self.target = torch.cat([s.target for s in samples if s.target is not None])
+        # Resized here: the antialiased resize of bytes does not exist on every device.
+        self.small = resized(self.composite, size)
+        self.small_mask = resized(self.mask, size)
 
     def __call__(
         self, harmonize: Harmonize, device: torch.device
@@ -174,12 +196,12 @@ class Validation:
         shown: dict[str, Tensor] = {}
         for start in range(0, len(self.composite), VALIDATION_BATCH):
             part = slice(start, start + VALIDATION_BATCH)
-            composite, mask, target = (
-                t[part].to(device) for t in (self.composite, self.mask, self.target)
+            composite, mask, target, small, small_mask = (
+                t[part].to(device)
+                for t in (self.composite, self.mask, self.target, self.small, self.small_mask)
             )
             frame, inside = composite.float() / 255, mask.float() / 255
-            small = resized(composite, self.size).float() / 255
-            small_mask = resized(mask, self.size).float() / 255
+            small, small_mask = small.float() / 255, small_mask.float() / 255
             result = harmonize(small, small_mask, frame, inside).clamp(0, 1) * 255
             errors.append(_errors(result, target, mask))
             untouched.append(_errors(composite.float(), target, mask))

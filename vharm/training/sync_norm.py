@@ -21,16 +21,18 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
             return super().forward(features)
         wide = features.float()
         dims = (0, 2, 3)
-        sums = torch.stack((wide.mean(dims), wide.square().mean(dims)))
-        mean, square = all_reduce(sums) / dist.get_world_size()
-        variance = (square - mean.square()).clamp(min=0)
+        world = dist.get_world_size()
+        mean = all_reduce(wide.mean(dims)) / world
+        # In two passes: the difference of two squares loses what a far mean leaves.
+        centred = wide - mean[:, None, None]
+        variance = all_reduce(centred.square().mean(dims)) / world
         self._remember(mean.detach(), variance.detach(), features.numel() // features.shape[1])
         scale = self.weight * (variance + self.eps).rsqrt()
-        shift = self.bias - mean * scale
-        return (wide * scale[:, None, None] + shift[:, None, None]).to(features.dtype)
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(features.dtype)
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        self.num_batches_tracked += 1
         count *= dist.get_world_size()
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance * (count / max(count - 1, 1)), self.momentum)

@@ -8,6 +8,7 @@ would have had.
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +31,8 @@ from .recipe import Recipe
 from .schedule import rate
 from .sync_norm import synchronised
 
+# What can end a run before its last step; where processes disagree the later one counts.
+_REASONS = (None, "budget", "interrupted")
 _PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 # Settings that may differ between a run and its continuation: they do not change the numbers.
 FREE_SETTINGS = ("output", "budget", "workers", "device", "log_every", "pictures", "threads")
@@ -107,13 +110,15 @@ class Trainer:
         """
         config = self.config
         started, before = time.monotonic(), self.spent
-        budget = seconds(config.budget)
+        deadline = started + seconds(config.budget)
+        self._stop, reason = None, None
         with ExitStack() as stack:
             stack.enter_context(self._signals())
-            log = stack.enter_context(Log(self.folder, enabled=self.main))
+            log = stack.enter_context(Log(self.folder, start=self.step, enabled=self.main))
             batches = iter(self._loader())
             while self.step < config.steps:
-                if self._stop is not None or time.monotonic() - started > budget:
+                reason = self._reason_to_stop(deadline)
+                if reason is not None:
                     break
                 losses = self._one_step(next(batches))
                 self.spent = before + time.monotonic() - started
@@ -125,10 +130,10 @@ class Trainer:
             self.spent = before + time.monotonic() - started
             self._save(checkpoint.LAST)
         finished = self.step >= config.steps
-        reason = "finished" if finished else self._stop or "budget"
         return Outcome(
-            self.step, finished, reason, self.figures, self.best, self.best_step, self.spent
-        )
+            self.step, finished, reason or "finished", self.figures, self.best, self.best_step,
+            self.spent,
+        )  # fmt: skip
 
     def update(self, optimizer: str, loss: Tensor) -> None:
         """One step of one optimiser: backward, clipping, step.
@@ -141,11 +146,11 @@ class Trainer:
         chosen.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
         parameters = [p for group in chosen.param_groups for p in group["params"]]
-        if self.config.clip:
-            norm = self.accelerator.clip_grad_norm_(parameters, self.config.clip)
-            # Under float16 the scaler skips such a step by itself and tries a smaller scale.
-            if norm is not None and self.config.precision != "float16":
-                self._finite(f"the gradient of {optimizer!r}", norm)
+        # Without clipping the norm is still what shows a gradient that is not finite.
+        norm = self.accelerator.clip_grad_norm_(parameters, self.config.clip or math.inf)
+        # Under float16 the scaler skips such a step by itself and tries a smaller scale.
+        if norm is not None and self.config.precision != "float16":
+            self._finite(f"the gradient of {optimizer!r}", norm)
         chosen.step()
 
     # What follows is the loop's own.
@@ -179,6 +184,8 @@ class Trainer:
             optimizer.load_state_dict(state["optimizers"][name])
         for name, average in self.averages.items():
             average.load_state_dict(state["averages"][name])
+        if self.accelerator.scaler is not None and state["scaler"] is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
         self.step, self.spent = state["step"], state["seconds"]
         self.best, self.best_step = state["best"], state["best_step"]
         self.figures = dict(state["figures"])
@@ -241,6 +248,8 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _is_better(self, value: float) -> bool:
+        if not math.isfinite(value):
+            return False
         if self.best is None:
             return True
         return value < self.best if self.recipe.watched.less_is_better else value > self.best
@@ -248,6 +257,10 @@ class Trainer:
     def _save(self, name: str) -> None:
         if not self.main:
             return
+        for key, network in self.networks.items():
+            for part, tensor in network.state_dict().items():
+                self._finite(f"{part} of {key!r}", tensor)
+        scaler = self.accelerator.scaler
         checkpoint.save(
             self.folder / name,
             {
@@ -261,6 +274,7 @@ class Trainer:
                 "networks": {n: net.state_dict() for n, net in self.networks.items()},
                 "averages": {n: average.state_dict() for n, average in self.averages.items()},
                 "optimizers": {n: o.state_dict() for n, o in self.optimizers.items()},
+                "scaler": None if scaler is None else scaler.state_dict(),
             },
         )
 
@@ -313,26 +327,46 @@ class Trainer:
             for name, handler in kept.items():
                 signal.signal(name, handler)
 
+    def _reason_to_stop(self, deadline: float) -> str | None:
+        """Why to end the run now, if at all; the same answer in every process."""
+        reason = self._stop or ("budget" if time.monotonic() > deadline else None)
+        if self.accelerator.num_processes == 1:
+            return reason
+        # One that stopped alone would leave the others waiting for it in the next step.
+        mine = torch.tensor([_REASONS.index(reason)], device=self.device)
+        return _REASONS[int(self.accelerator.gather(mine).max())]
+
     def _mean(self, value: Tensor) -> float:
         """Over the processes."""
         value = value.detach().float().reshape(1).to(self.device)
         return float(self.accelerator.gather(value).mean())
 
     def _finite(self, what: str, value: Tensor) -> None:
-        if bool(torch.isfinite(value).all()):
+        finite = torch.isfinite(value)
+        if bool(finite.all()):
             return
+        found = value.detach()[~finite].flatten()[0]
         last = self.folder / checkpoint.LAST
         left = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint"
         raise TrainingDivergedError(
-            f"{what} is {float(value):g} at step {self.step}: the training diverged; {left}. A "
+            f"{what} is {float(found):g} at step {self.step}: the training diverged; {left}. A "
             "lower learning_rate, a longer warm_up or a smaller clip usually helps"
         )
 
 
 def _accelerator(config: TrainingConfig) -> Any:
-    from accelerate import Accelerator
-
-    return Accelerator(cpu=config.device == "cpu", mixed_precision=_PRECISION[config.precision])
+    try:
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
+    except ImportError as error:
+        raise ImportError('training needs accelerate: pip install "vharm[train]"') from error
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError('device: expected a GPU for "cuda", found none')
+    precision = _PRECISION[config.precision]
+    if not torch.distributed.is_initialized():
+        # It remembers the precision and the device of the first training in a process.
+        AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(cpu=config.device == "cpu", mixed_precision=precision)
 
 
 def _seed(*key: int) -> None:

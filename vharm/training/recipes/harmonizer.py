@@ -33,6 +33,7 @@ class HarmonizerConfig(TrainingConfig):
 
     Attributes:
         encoder: "b0", the paper's EfficientNet-B0, or "lite0", its Lite form.
+        width, depth: multipliers of the encoder's channels and blocks, for smaller networks.
         pretrained: checkpoint of an ImageNet classifier to start from; "" for none.
         filters: the chain, in the order it is applied.
         cascade: whether each argument is read given the preceding ones.
@@ -42,7 +43,9 @@ class HarmonizerConfig(TrainingConfig):
         loss: how stages' losses are combined for composites made by filters, see
             `vharm.training.losses.LOSSES`.
         composite_weight: of the last stage's loss for all other composites.
-        shares: how often composites are made by filters, by tables, by transfer.
+        shares: how often composites are made by filters, by tables, by transfer. Of a set with
+            composites of its own only filters are used, unless this says otherwise.
+        own: of such a set, how often its own composite is taken; 0.5 in the paper.
         jitter: of whole photographs, see `vharm.data.composing.Composer`.
         grade: how often the background is recoloured instead.
         drop_connect: rate of the last block.
@@ -54,6 +57,8 @@ class HarmonizerConfig(TrainingConfig):
     batch: int = 16
     betas: tuple[float, ...] = (0.9, 0.999)
     encoder: str = "b0"
+    width: float = 1.0
+    depth: float = 1.0
     pretrained: str = ""
     filters: tuple[str, ...] = DEFAULT_FILTERS
     cascade: bool = True
@@ -62,6 +67,7 @@ class HarmonizerConfig(TrainingConfig):
     loss: str = "dynamic-released"
     composite_weight: float = 10.0
     shares: tuple[float, ...] = (1.0, 0.7, 0.3)
+    own: float = 0.5
     jitter: float = 0.2
     grade: float = 0.1
     drop_connect: float = 0.2
@@ -76,11 +82,18 @@ class HarmonizerConfig(TrainingConfig):
                 raise ConfigError(
                     f"{name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}"
                 )
-        for name in ("borrowed", "hold_out", "drop_connect", "grade"):
+        for name in ("borrowed", "drop_connect", "grade"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name}: expected a share in [0, 1), got {getattr(self, name)}")
         if not 0 < self.least_crop <= 1:
             raise ConfigError(f"least_crop: expected a share in (0, 1], got {self.least_crop}")
+        if not 0 < self.hold_out < 1:
+            raise ConfigError(f"hold_out: expected a share in (0, 1), got {self.hold_out}")
+        if not 0 <= self.own <= 1:
+            raise ConfigError(f"own: expected a share in [0, 1], got {self.own}")
+        for name in ("width", "depth"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name}: expected more than 0, got {getattr(self, name)}")
 
 
 @register
@@ -96,10 +109,12 @@ class HarmonizerRecipe(Recipe):
         super().__init__(config)
         self._pictures, held = open_pictures(
             config.data, config.size, seed=config.seed, hold_out=config.hold_out,
-            borrowed=config.borrowed, least_crop=config.least_crop,
+            borrowed=config.borrowed, least_crop=config.least_crop, own=config.own,
         )  # fmt: skip
         luts = load_luts(config.luts, "train") if config.luts else ()
         shares = config.shares if luts or len(config.shares) != 3 else self._without_luts()
+        if held.has_composites and config.shares == HarmonizerConfig.shares:
+            shares = (1.0, 0.0, 0.0)
         self.composer = Composer(
             shares, resampled(luts) if luts else None, config.filters, config.jitter,
             config.grade, config.seed,
@@ -114,7 +129,10 @@ class HarmonizerRecipe(Recipe):
     def bare_networks(self) -> dict[str, nn.Module]:
         config = self.config
         network = Harmonizer(
-            config.filters, ENCODERS[config.encoder](drop_connect=config.drop_connect),
+            config.filters,
+            ENCODERS[config.encoder](
+                width=config.width, depth=config.depth, drop_connect=config.drop_connect
+            ),
             cascade=config.cascade, regions=config.regions, input_size=config.size,
         )  # fmt: skip
         return {"harmonizer": network.to(memory_format=torch.channels_last)}
