@@ -24,7 +24,7 @@ from vharm.models.weights import WeightsError, load_weights
 
 PATCH = 16
 INPUT_SIZE = 256
-OUTPUTS = ("colour", "change")
+PAINTS = ("colour", "change")
 MIDDLE_GREY = 0.5
 
 
@@ -109,7 +109,7 @@ class Vhmae(nn.Module):
         input_size: side of the square trained on; positions in other frames are read in between.
         pattern: whether PAM reads the masked patches; False puts one learned token for all of
             them (the ablation).
-        output: "colour", the paper's: the decoder paints RGB; "change": what it paints is added
+        paints: "colour", the paper's: the decoder paints RGB; "change": what it paints is added
             to the composite's own pixels, and an untrained network changes nothing.
         windows: numbers of frames trained on at a time; the network takes any.
 
@@ -126,7 +126,7 @@ class Vhmae(nn.Module):
         patch: int = PATCH,
         input_size: int = INPUT_SIZE,
         pattern: bool = True,
-        output: str = "colour",
+        paints: str = "colour",
         windows: Sequence[int] = (1,),
     ) -> None:
         super().__init__()
@@ -134,8 +134,8 @@ class Vhmae(nn.Module):
             if size not in SIZES:
                 raise ValueError(f"size: expected one of {', '.join(SIZES)}, got {size!r}")
             size = SIZES[size]
-        if output not in OUTPUTS:
-            raise ValueError(f"output: expected one of {', '.join(OUTPUTS)}, got {output!r}")
+        if paints not in PAINTS:
+            raise ValueError(f"paints: expected one of {', '.join(PAINTS)}, got {paints!r}")
         if patch < 1 or input_size < patch or input_size % patch:
             raise ValueError(
                 f"input_size: expected a multiple of the patch, {patch}, got {input_size}"
@@ -143,7 +143,7 @@ class Vhmae(nn.Module):
         if not windows or min(windows) < 1:
             raise ValueError(f"windows: expected numbers of frames, got {tuple(windows)}")
         self.size, self.patch, self.input_size = size, patch, input_size
-        self.output, self.windows = output, tuple(windows)
+        self.paints, self.windows = paints, tuple(windows)
         samples = 3 * patch * patch
         self.embed = nn.Linear(samples, size.width)
         self.encoder = Transformer(size.width, size.depth, size.heads)
@@ -155,7 +155,7 @@ class Vhmae(nn.Module):
         initialised(self)
         if self.mask_token is not None:
             nn.init.normal_(self.mask_token, std=0.02)
-        if output == "change":
+        if paints == "change":
             # Not exactly zero: the gradient must reach what lies before.
             nn.init.normal_(self.paint.weight, std=1e-3)
         else:
@@ -191,7 +191,7 @@ class Vhmae(nn.Module):
             hidden = self.project(self.mask_token).expand(len(index), -1)
         painted = self.paint(self._decoded(visible, hidden, index, masked, image, frames_per_clip))
         painted = painted.to(image.dtype)
-        if self.output == "change":
+        if self.paints == "change":
             painted = patches + painted
         whole = ops.unpack_patches(painted, index, image, self.patch)
         return Painted(whole, painted, masked, pattern, visible)
@@ -213,7 +213,7 @@ class Vhmae(nn.Module):
             "patch": self.patch,
             "input_size": self.input_size,
             "pattern": self.pattern is not None,
-            "output": self.output,
+            "paints": self.paints,
             "windows": list(self.windows),
         }
 
