@@ -16,6 +16,7 @@ from .mkl import Mkl
 from .registry import MethodInfo, default_name, describe, get, names, register
 from .reinhard import Reinhard
 from .transfer import ColourTransfer
+from .vhmae import VhmaeMethod
 
 __all__ = [
     "ColourTransfer",
@@ -25,6 +26,7 @@ __all__ = [
     "MethodInfo",
     "Mkl",
     "Reinhard",
+    "VhmaeMethod",
     "default_name",
     "describe",
     "get",

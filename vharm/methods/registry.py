@@ -13,6 +13,7 @@ from .harmonizer import HarmonizerMethod
 from .histogram import Histogram
 from .mkl import Mkl
 from .reinhard import Reinhard
+from .vhmae import VhmaeMethod
 
 ENTRY_POINTS = "vharm.methods"
 
@@ -57,7 +58,7 @@ def register(cls: type[Method], *, replace: bool = False) -> type[Method]:
     return cls
 
 
-for _cls in (Mkl, Reinhard, Histogram, HarmonizerMethod):
+for _cls in (Mkl, Reinhard, Histogram, HarmonizerMethod, VhmaeMethod):
     register(_cls)
 
 

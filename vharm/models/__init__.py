@@ -15,6 +15,7 @@ from vharm.models.efficientnet import (
     load_imagenet_backbone,
 )
 from vharm.models.harmonizer import Harmonizer
+from vharm.models.vhmae import Painted, Vhmae, VhmaeSize
 from vharm.models.weights import (
     Weights,
     WeightsError,
@@ -28,7 +29,10 @@ __all__ = [
     "Encoder",
     "EncoderConfig",
     "Harmonizer",
+    "Painted",
     "Stage",
+    "Vhmae",
+    "VhmaeSize",
     "Weights",
     "WeightsError",
     "inspect_weights",
