@@ -13,6 +13,7 @@ from .demo import demo
 from .doctor import doctor
 from .harmonize import harmonize
 from .methods import methods
+from .sheet import sheet
 from .train import export, train
 
 app = typer.Typer(
@@ -41,6 +42,6 @@ def _everything(
     pass
 
 
-for _command in (harmonize, methods, doctor, demo, train, export):
+for _command in (harmonize, methods, doctor, demo, train, export, sheet):
     app.command()(_command)
 app.add_typer(data)
