@@ -38,6 +38,7 @@ def results(tmp_path: Path) -> dict[str, Path]:
             inner = "composites" if number == 0 else ""
             picture(root / "clip" / inner / f"{frame:05d}.png", 60 * number + 10 * frame)
     picture(tmp_path / "method0" / "clip" / "masks" / "00000.png", 255)
+    picture(tmp_path / "method0" / "alone.png", 255)
     return folders
 
 
@@ -53,7 +54,7 @@ def shade(uri: str) -> int:
 
 def test_results_have_the_same_name_whatever_their_form(results):
     first = find_results(results["composite"])
-    assert set(first) == {"street", "clip", "clip/masks"}
+    assert set(first) == {"street", "clip", "alone"}  # and no masks
     assert first["clip"].name == "00001.png"
     assert set(find_results(results["mkl"])) == {"street", "clip"}
 
@@ -61,7 +62,7 @@ def test_results_have_the_same_name_whatever_their_form(results):
 def test_the_page_holds_every_method_shuffled_and_unnamed(results, tmp_path):
     made = write_ranking_sheet(results, tmp_path / "sheet.html", seed=3)
     assert set(made.items) == {"street", "clip"}
-    assert made.left_out == ("clip/masks",)
+    assert made.left_out == ("alone",)
     data = data_of(made.path)
     assert json.loads(base64.b64decode(data["methods"])) == list(NAMES)
     for name, item in zip(made.items, data["items"], strict=True):

@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -29,7 +30,7 @@ from vharm.training import (
 )
 from vharm.training.pictures import PictureSet
 from vharm.training.recipes.vhmae import VhmaeConfig, VhmaeRecipe, extra_patches
-from vharm.training.windows import ClipFrames, WindowSet, apart, collate, tall
+from vharm.training.windows import ClipFrames, WindowSet, apart, collate, open_clips, tall
 
 SMALL = VhmaeSize(32, 2, 2, 32, 2, 2)
 PATCH = 8
@@ -256,6 +257,26 @@ def test_clips_give_consecutive_frames_and_their_own_composites():
     assert not (differs & (own.masks == 0)).float().mean() > 0.05  # but for the resized rim
     with pytest.raises(ConfigError, match="clips: no clip has 9 frames, the longest has 6"):
         ClipFrames(data, 9)
+
+
+def test_clips_from_files(tmp_path: Path):
+    from vharm.data._pictures import encode_png
+
+    for kind, channels in (("frames", 3), ("masks", 1)):
+        folder = tmp_path / "set" / "walk" / kind
+        folder.mkdir(parents=True)
+        for number in range(4):
+            picture = np.full((20, 30, channels), 10 + 60 * number, np.uint8).squeeze()
+            (folder / f"{number:05d}.png").write_bytes(encode_png(picture))
+    assert open_clips("", 2, 32) is None
+    found = open_clips(str(tmp_path / "set"), 3, 32)
+    frames, masks, own = found.draw(3, torch.Generator().manual_seed(0))
+    assert frames.shape == (3, 3, 256, 256)
+    assert masks.shape == (3, 1, 256, 256)
+    assert own is None
+    assert frames[:, 0, 0, 0].diff().tolist() == [60, 60]
+    with pytest.raises(ConfigError, match="clips: .*absent"):
+        open_clips(str(tmp_path / "absent"), 3, 32)
 
 
 def test_all_frames_of_a_window_are_recoloured_alike(photographs: Path):

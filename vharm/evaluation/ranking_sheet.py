@@ -108,7 +108,9 @@ def find_results(folder: str | os.PathLike[str]) -> dict[str, Path]:
     if not root.is_dir():
         raise FileNotFoundError(f"results: {root} is not a folder")
     found: dict[str, Path] = {}
-    for here, _, files in sorted(os.walk(root)):
+    for here, folders, files in os.walk(root):
+        if COMPOSITES in folders:
+            folders[:] = [COMPOSITES]  # beside them lie masks, and perhaps the answers
         place = Path(here).relative_to(root)
         known = (*PICTURES, *VIDEOS)
         kept = sorted(Path(here, file) for file in files if Path(file).suffix.lower() in known)

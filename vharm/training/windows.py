@@ -225,11 +225,18 @@ def open_clips(path: str, longest: int, size: int) -> ClipFrames | None:
     """The training clips of a data set; None for no path.
 
     Of a set without splits all clips are taken, of one with splits those of "train".
+
+    Raises:
+        ConfigError: the place cannot be read as one, or no clip is long enough.
     """
-    from vharm.data import open_data
+    from vharm.data import DataError, open_data
     from vharm.data.layouts import find
 
     if not path:
         return None
-    split = "train" if find(path, split="train")[1].splits else None
-    return ClipFrames(open_data(path, split=split), longest, max(CACHE_SIDE, size))
+    try:
+        split = "train" if find(path, split="train")[1].splits else None
+        data = open_data(path, split=split)
+    except (DataError, FileNotFoundError, ValueError) as error:
+        raise ConfigError(f"clips: {str(error).removeprefix('path: ')}") from error
+    return ClipFrames(data, longest, max(CACHE_SIDE, size))
