@@ -164,6 +164,18 @@ def test_gradients_reach_every_parameter(settings):
         assert parameter.grad.abs().sum() > 0, name
 
 
+def test_half_precision_arithmetic_gives_nearly_the_same():
+    model = network(paints="change")
+    image, mask = scene(clips=4)
+    with torch.no_grad():
+        expected = model(image, mask, frames_per_clip=2)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = model(image, mask, frames_per_clip=2)
+    assert found.image.dtype == torch.float32
+    torch.testing.assert_close(found.image, expected.image, atol=0.05, rtol=0)
+    assert not torch.equal(found.image, expected.image)
+
+
 def test_pam_makes_the_difference_between_foregrounds():
     image, mask = scene(clips=4)
     other = torch.where(mask > 0, 1 - image, image)
