@@ -87,17 +87,25 @@ class Painted(NamedTuple):
 
 
 class PatternReader(nn.Module):
-    """PAM: raw patches [K, samples] to patterns [K, width], each by itself; three layers."""
+    """PAM: raw patches [K, samples] to patterns [K, width], each by itself.
+
+    Three layers; the second and third add to what the one before gave. Through norms alone a dark
+    and a bright patch of one colour would look alike, and how bright it is matters here.
+    """
 
     def __init__(self, samples: int, width: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for inputs in (samples, width):
-            layers += [nn.Linear(inputs, width), nn.LayerNorm(width, eps=EPSILON), nn.GELU()]
-        self.layers = nn.Sequential(*layers, nn.Linear(width, width))
+        self.read = nn.Linear(samples, width)
+        self.refine = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(width, eps=EPSILON), nn.GELU(), nn.Linear(width, width))
+            for _ in range(2)
+        )
 
     def forward(self, patches: Tensor) -> Tensor:
-        return self.layers(patches)
+        pattern = self.read(patches)
+        for layer in self.refine:
+            pattern = pattern + layer(pattern)
+        return pattern
 
 
 class Vhmae(nn.Module):
