@@ -82,6 +82,7 @@ def test_pack(share: float, device, quick: bool) -> None:
             Subject("given memory", lambda: pack_patches(image, keep, count=count, out=out)[0],
                     equals(expected)),
             Subject("fresh memory", lambda: pack_patches(image, keep)[0], equals(expected)),
+            Subject("tokens.clone(), fresh memory", expected.clone),
             Subject("uint8 to float32, given memory",
                     lambda: pack_patches(levels, keep, dtype=torch.float32, out=out)),
             Subject("patchify, boolean indexing", lambda: by_indexing(image, keep),

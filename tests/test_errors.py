@@ -115,10 +115,13 @@ def test_no_cuda_is_said():
         harmonize(clip(), box(), device="cuda")
 
 
-def test_wrong_weights(tmp_path):
+def test_wrong_weights(tmp_path, monkeypatch):
+    from vharm.methods import harmonizer
     from vharm.models.weights import WeightsError
 
-    with pytest.raises(WeightsError, match="no trained weights"):
+    monkeypatch.setattr(harmonizer, "SHIPPED", tmp_path / "absent.safetensors")
+
+    with pytest.raises(WeightsError, match="without trained weights"):
         harmonize(clip(), box(), method="harmonizer")
     wrong = tmp_path / "wrong.safetensors"
     wrong.write_bytes(b"not weights at all")

@@ -11,7 +11,7 @@ from ._version import __version__
 from .api import composite, get_include, harmonize
 
 if TYPE_CHECKING:
-    from . import looks, media, methods, models, session
+    from . import data, evaluation, looks, media, methods, models, session
     from .looks import (
         FilterLook,
         Look,
@@ -31,7 +31,7 @@ _LAZY = {
     "LutLook": "looks", "ResidualLook": "looks", "LookTrack": "looks", "Smoother": "looks",
     "lock": "looks", "load_look": "looks", "save_look": "looks",
 }  # fmt: skip
-_MODULES = ("looks", "media", "methods", "models", "session")
+_MODULES = ("data", "evaluation", "looks", "media", "methods", "models", "session")
 
 __all__ = [
     "FilterLook",
@@ -44,6 +44,8 @@ __all__ = [
     "Smoother",
     "__version__",
     "composite",
+    "data",
+    "evaluation",
     "get_include",
     "harmonize",
     "load_look",

@@ -25,15 +25,27 @@ void store_flags(const float* values, const TensorView& to, int64_t n, int64_t y
               0.0f, 1.0f);
 }
 
+// Whether an output is too large to be still in the cache when it is read, and each vector of it
+// stands alone in a line.
+bool streams(const TensorView& out) {
+  constexpr int64_t kStreamBytes = 16 << 20, kLine = 64;
+  if (out.dtype != DType::f32 || interleaved(out) ||
+      out.n * out.c * out.h * out.w * 4 < kStreamBytes) {
+    return false;
+  }
+  const int64_t steps = out.sn | out.sc | out.sh;
+  return reinterpret_cast<uintptr_t>(out.data) % kLine == 0 && steps * 4 % kLine == 0;
+}
+
 template <class T>
 void warp_run(const TensorView& image, const TensorView& out, int64_t n, int64_t y, int64_t x,
-              const Route& r, const Spread& places, float* buffer) {
+              const Route& r, const Spread& places, bool stream, float* buffer) {
   each_group(image, [&](const Group& g) {
     // float32 goes straight to its place.
     float* to = static_cast<float*>(out.data) + row_of(out, n, y, x) + g.first * out.sc;
     if (out.dtype == DType::f32 && !interleaved(out)) {
       const T* p = static_cast<const T*>(image.data) + n * image.sn + g.first * image.sc;
-      sample_planes(r, p, image.sc, image.sh, g.planes, true, to, out.sc);
+      sample_planes(r, p, image.sc, image.sh, g.planes, true, to, out.sc, stream);
     } else if (out.dtype == DType::f32 && out.sw == g.count) {
       sample_group<T>(r, places, image, n, g, to);
     } else {
@@ -52,6 +64,7 @@ Status flow_warp(const TensorView& image, const TensorView& flow, bool border,
     return Status::unsupported;
   }
   const int length = run_length(image);
+  const bool stream = streams(out);
   with_samples(image.dtype, [&](auto tag) {
     using T = typename Pointee<decltype(tag)>::type;
     const Spread places = spread_of(image);
@@ -61,8 +74,9 @@ Status flow_warp(const TensorView& image, const TensorView& flow, bool border,
       each_run(flow.w, length, [&](int64_t x, int count) {
         route_span(flow, n, y, x, count, border, r);
         if (valid.data != nullptr) store_flags(r.inside, valid, n, y, x, count);
-        warp_run<T>(image, out, n, y, x, r, places, buffer);
+        warp_run<T>(image, out, n, y, x, r, places, stream, buffer);
       });
+      if (stream) finish_streams();
     });
   });
   return Status::ok;

@@ -47,7 +47,6 @@ VHARM_HD void with_samples(DType dtype, const Body& body) {
 
 // A group of channels whose samples of a run fit one buffer: up to kMaxPlanes planes, kSpan samples
 // apart in the buffer, or up to kMaxGroup channels of interleaved pixels.
-constexpr int kMaxPlanes = 4;
 struct Group {
   int64_t first;
   int count;            // channels
@@ -100,6 +99,8 @@ VHARM_HD void load_group(const TensorView& v, int64_t n, int64_t y, int64_t x, i
   const int size = sample_size(v.dtype);
   if (!interleaved(v) || v.sw == g.count) {
     for (int k = 0; k < g.planes; ++k) {
+      const char* next = p + (k * v.sc + v.sh) * size;
+      for (int i = 0; i < count * g.samples * size; i += 64) prefetch(next + i);
       load_plane(p + k * v.sc * size, v.dtype, 1, count * g.samples, 1.0f, out + k * kSpan);
     }
     return;

@@ -50,11 +50,12 @@ struct Band {
   bool owns(int64_t y) const { return y >= begin && y < end; }
 };
 
-// Calls start(band), then body(band, y, own, reaches) for the rows that concern each band: with
-// `scatters` those that reach it, and with `gathers` its own.
-template <class Start, class Body>
+// Calls body(band, y, own, reaches) for the rows that concern each band: with `scatters` those that
+// reach it, and with `gathers` its own. Before a row reaches new ones of the band, clear(n, begin,
+// end) is called for these: they are in the cache when they are summed.
+template <class Clear, class Body>
 Status each_band(const TensorView& flow, bool border, bool scatters, bool gathers, int threads,
-                 const Start& start, const Body& body) {
+                 const Clear& clear, const Body& body) {
   const int64_t rows = flow.n * flow.h;
   if (rows == 0) return Status::ok;
   Reach* reach = nullptr;
@@ -74,37 +75,45 @@ Status each_band(const TensorView& flow, bool border, bool scatters, bool gather
       const int64_t span = reach[i].last - reach[i].first;
       widest = span > widest ? span : widest;
     }
-    // A row that reaches far is gone through by many bands: then as few as there are threads.
-    const int64_t few = (flow.h + threads - 1) / (threads > 0 ? threads : 1);
-    height = 8 * widest < kRowsPerTask ? kRowsPerTask : 8 * widest;
-    height = height < few ? height : few;
-    height = height < 1 ? 1 : height;
+    // The rows around a band's edges are gone through twice: bands are high beside a row's reach,
+    // and as many for each thread, down to one where rows reach far.
+    const int64_t equal = threads > 1 ? threads : 1, least = 32 * (widest + 1) * equal;
+    const int64_t each = flow.h / least > 1 ? flow.h / least : 1;
+    height = (flow.h + equal * each - 1) / (equal * each);
   }
   const int64_t bands = (flow.h + height - 1) / height;
   parallel_for(flow.n * bands, threads, [&](int64_t task) {
     const int64_t begin = task % bands * height;
     const Band band{task / bands, begin, begin + height < flow.h ? begin + height : flow.h};
-    start(band);
+    int64_t cleared = scatters ? band.begin : band.end;
+    const auto clear_to = [&](int64_t end) {
+      end = end < band.end ? end : band.end;
+      if (end <= cleared) return;
+      clear(band.n, cleared, end);
+      cleared = end;
+    };
     for (int64_t y = 0; y < flow.h; ++y) {
       const bool own = gathers && band.owns(y);
       bool reaches = false;
       if (scatters) {
         const Reach r = reach[band.n * flow.h + y];
         reaches = r.first < band.end && r.last >= band.begin;
+        if (reaches) clear_to(int64_t(r.last) + 1);
       }
       if (own || reaches) body(band, y, own, reaches);
     }
+    clear_to(band.end);
   });
   free(reach);
   return Status::ok;
 }
 
-// Sets a band's rows of a gradient to zero.
-void clear_rows(const TensorView& v, const Band& band) {
-  auto* p = static_cast<float*>(v.data) + band.n * v.sn;
+// Sets rows of a gradient to zero.
+void clear_rows(const TensorView& v, int64_t n, int64_t begin, int64_t end) {
+  auto* p = static_cast<float*>(v.data) + n * v.sn;
   const size_t across = size_t(v.w * (interleaved(v) ? v.sw : 1)) * sizeof(float);
   for (int64_t c = 0; c < (interleaved(v) ? 1 : v.c); ++c) {
-    for (int64_t y = band.begin; y < band.end; ++y) memset(p + c * v.sc + y * v.sh, 0, across);
+    for (int64_t y = begin; y < end; ++y) memset(p + c * v.sc + y * v.sh, 0, across);
   }
 }
 
@@ -116,13 +125,11 @@ struct Sink {
   void scatter(const Route& r, const Band& band, const Group& g, const float* grad) const {
     auto* p =
         static_cast<float*>(grad_image.data) + band.n * grad_image.sn + g.first * grad_image.sc;
-    for (int k = 0; k < g.planes; ++k) {
-      const Target to{p + k * grad_image.sc, grad_image.sh, grad_image.sw, band.begin, band.end};
-      if (interleaved(image)) {
-        scatter_pixels(r, places, grad, g.count, to);
-      } else {
-        scatter_plane(r, grad + k * kSpan, to);
-      }
+    const Target to{p, grad_image.sh, grad_image.sw, band.begin, band.end};
+    if (interleaved(image)) {
+      scatter_pixels(r, places, grad, g.count, to);
+    } else {
+      scatter_planes(r, grad, {to, grad_image.sc, g.planes});
     }
   }
   template <class T>
@@ -138,6 +145,10 @@ struct Sink {
   void keep_slopes(int64_t n, int64_t y, int64_t x, int count, const float* gx,
                    const float* gy) const {
     float* p = static_cast<float*>(grad_flow.data) + row_of(grad_flow, n, y, x);
+    if (grad_flow.sw == 1) {
+      prefetch_write(p + grad_flow.sh, count);
+      prefetch_write(p + grad_flow.sh + grad_flow.sc, count);
+    }
     store_plane(gx, p, DType::f32, grad_flow.sw, count, 1.0f, 0.0f, 1.0f);
     store_plane(gy, p + grad_flow.sc, DType::f32, grad_flow.sw, count, 1.0f, 0.0f, 1.0f);
   }
@@ -169,9 +180,7 @@ Status flow_warp_backward(const TensorView& grad, const TensorView& image, const
     using T = typename Pointee<decltype(tag)>::type;
     status = each_band(
         flow, border, wants_image, wants_flow, threads,
-        [&](const Band& band) {
-          if (wants_image) clear_rows(grad_image, band);
-        },
+        [&](int64_t n, int64_t begin, int64_t end) { clear_rows(grad_image, n, begin, end); },
         [&](const Band& band, int64_t y, bool own, bool reaches) {
           Route r;
           alignas(64) float g[kBuffer], gx[kSpan], gy[kSpan];
@@ -265,9 +274,7 @@ Status temporal_loss_backward(const float* scale, const TensorView& current,
     };
     status = each_band(
         flow, true, wants_previous, wants_current || wants_flow, threads,
-        [&](const Band& band) {
-          if (wants_previous) clear_rows(grad_previous, band);
-        },
+        [&](int64_t n, int64_t begin, int64_t end) { clear_rows(grad_previous, n, begin, end); },
         [&](const Band& band, int64_t y, bool own, bool reaches) {
           each_run(flow.w, run_length(current),
                    [&](int64_t x, int count) { run(band, y, own, reaches, x, count); });

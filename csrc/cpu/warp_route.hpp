@@ -69,11 +69,24 @@ VHARM_HD float lerp(float a, float b, float f) {
 }
 VHARM_HD vf lerp(vf a, vf b, vf f) { return vfma(f, b - a, a); }
 
+// What the next row of pixels will most likely read or write, brought into the second level of the
+// cache: the rows of many planes are more streams than the processor foresees. Never a fault.
+VHARM_HD void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
+VHARM_HD void prefetch_write(const void* p) { __builtin_prefetch(p, 1, 2); }
+VHARM_HD void prefetch(const float* p, int count) {
+  for (int i = 0; i < count; i += 16) prefetch(p + i);
+}
+VHARM_HD void prefetch_write(const float* p, int count) {
+  for (int i = 0; i < count; i += 16) prefetch_write(p + i);
+}
+
 // (dx, dy) of n pixels, the last one repeated up to a whole vector.
 inline void load_flow(const TensorView& flow, int64_t n, int64_t y, int64_t x, int count, float* dx,
                       float* dy) {
   const float* p = static_cast<const float*>(flow.data) + n * flow.sn + y * flow.sh + x * flow.sw;
   if (flow.sw == 1) {
+    prefetch(p + flow.sh, count);
+    prefetch(p + flow.sc + flow.sh, count);
     memcpy(dx, p, size_t(count) * 4);
     memcpy(dy, p + flow.sc, size_t(count) * 4);
   } else if (flow.sw == 2 && flow.sc == 1) {

@@ -5,6 +5,7 @@
 // depend on how the pixels around it move.
 #pragma once
 
+#include "cpu/patch_rows.hpp"
 #include "cpu/warp_route.hpp"
 
 namespace vharm {
@@ -88,6 +89,8 @@ VHARM_HD Corners<float> corners(const Route& r, int i, const T* plane, int64_t s
   return {tap(r, plane, sh, sw, x, y), tap(r, plane, sh, sw, x + 1, y),
           tap(r, plane, sh, sw, x, y + 1), tap(r, plane, sh, sw, x + 1, y + 1)};
 }
+
+constexpr int kMaxPlanes = 4;  // handled at a time
 
 // ---- planar -------------------------------------------------------------------------------------
 
@@ -198,6 +201,9 @@ template <class T, class Body>
 VHARM_HD void each_corners(const Route& r, int i, const T* plane, int64_t sc, int64_t sh,
                            int planes, const Body& body) {
   const Motion motion = r.motion[i / kWidth];
+  if (motion == Motion::same || motion == Motion::near) {
+    for (int c = 0; c < planes; ++c) prefetch(plane + c * sc + (r.y[i] + 2) * sh + r.x[i]);
+  }
   if (motion == Motion::same) {
     const T* p = plane + r.y[i] * sh + r.x[i];
     for (int c = 0; c < planes; ++c, p += sc) {
@@ -216,10 +222,10 @@ VHARM_HD void each_corners(const Route& r, int i, const T* plane, int64_t sc, in
 }
 
 // r.count samples of each plane, to planes `step` apart; whole vectors are written, also beyond,
-// unless `exact`.
+// unless `exact`; with `stream` past the cache, and then `out` and `step` are aligned to vectors.
 template <class T>
 inline void sample_planes(const Route& r, const T* plane, int64_t sc, int64_t sh, int planes,
-                          bool exact, float* out, int64_t step) {
+                          bool exact, float* out, int64_t step, bool stream = false) {
   for (int i = 0; i < r.count; i += kWidth) {
     const vf fx = load(r.fx + i), fy = load(r.fy + i);
     const bool part = exact && i + kWidth > r.count;
@@ -231,7 +237,7 @@ inline void sample_planes(const Route& r, const T* plane, int64_t sc, int64_t sh
         store(last, v);
         memcpy(to, last, size_t(r.count - i) * 4);
       } else {
-        store(to, v);
+        put(to, v, stream);
       }
     });
   }

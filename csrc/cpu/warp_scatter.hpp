@@ -45,28 +45,93 @@ VHARM_HD void scatter_pixel(const Route& r, int i, const float* grad, int cn, co
   }
 }
 
+// A group's planes, `step` apart, with their gradients kSpan apart.
+struct Targets {
+  Target first;
+  int64_t step;
+  int planes;
+
+  VHARM_HD Target operator[](int k) const {
+    return {first.data + k * step, first.sh, first.sw, first.begin, first.end};
+  }
+};
+
 #if defined(VHARM_ISA_avx512)
 constexpr int kMaxMotions = 4;
 
-// Three rows of 32 sums in registers; lanes that move alike are moved to their place together.
-struct Sums {
-  __m512 low[3], high[3];
+// How the lanes of a vector whose taps lie near each other are moved to their places in three rows
+// of 32 sums, those that move alike together. Made once for all planes.
+struct Moves {
+  struct Move {
+    __m512i to_low, to_high;  // what the sums take; 16 and more is the spill
+    __mmask16 lanes;
+    int row;
+  };
+  Move items[kMaxMotions];
+  int count = 0;
+  int64_t row, base;
+  __mmask16 left_over = 0;  // lanes that are too far
 
-  VHARM_HD Sums() {
-    for (int k = 0; k < 3; ++k) low[k] = high[k] = _mm512_setzero_ps();
-  }
-  // Adds v, its lane 0 at `place` (0 to 16) of row k.
-  VHARM_HD void add(int k, __m512 v, int place) {
+  Moves(const Route& r, int i, __mmask16 lanes) : row(r.row[i / kWidth]), base(r.x[i] - 8) {
     const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    // Lanes below 0 come out as 16 and more: the zero vector's.
-    const __m512i to_low = _mm512_sub_epi32(lane, _mm512_set1_epi32(place));
-    const __m512i to_high = _mm512_add_epi32(to_low, _mm512_set1_epi32(16));
-    const __m512 zero = _mm512_setzero_ps();
-    low[k] = _mm512_add_ps(low[k], _mm512_permutex2var_ps(v, to_low, zero));
-    high[k] = _mm512_add_ps(high[k], _mm512_permutex2var_ps(v, to_high, zero));
+    const __m512i x = _mm512_sub_epi32(_mm512_loadu_si512(r.x + i), lane);
+    const __m512i y = _mm512_loadu_si512(r.y + i);
+    while (lanes != 0) {
+      const int lead = __builtin_ctz(lanes), first = r.x[i + lead] - lead, top = r.y[i + lead];
+      const __mmask16 alike = _mm512_mask_cmpeq_epi32_mask(lanes, x, _mm512_set1_epi32(first)) &
+                              _mm512_mask_cmpeq_epi32_mask(lanes, y, _mm512_set1_epi32(top));
+      lanes &= static_cast<__mmask16>(~alike);
+      const int64_t place = first - base;
+      if (count >= kMaxMotions || place < 0 || place > 15) {
+        left_over |= alike;
+        continue;
+      }
+      // Lanes below 0 come out as 17 and more: zeros, behind the spill's only value.
+      const __m512i to_low = _mm512_sub_epi32(lane, _mm512_set1_epi32(int(place)));
+      items[count++] = {to_low, _mm512_add_epi32(to_low, _mm512_set1_epi32(16)), alike,
+                        int(top - row)};
+    }
   }
-  VHARM_HD void flush(const Target& to, int64_t row, int64_t base, int64_t w) const {
+
+  // What goes to one row: the left taps' shares, the right ones' moved on by one lane, and the last
+  // of these, which spills.
+  struct Shares {
+    __m512 left, next, spill;
+    VHARM_HD Shares(vf half, vf fx) {
+      const vf right = half * fx;
+      const __m512i bits = _mm512_castps_si512(right.v), none = _mm512_setzero_si512();
+      left = (half - right).v;
+      next = _mm512_castsi512_ps(_mm512_alignr_epi32(bits, none, 15));
+      spill = _mm512_castsi512_ps(_mm512_alignr_epi32(none, bits, 15));
+    }
+  };
+  static VHARM_HD void add(const Move& move, const Shares& s, __m512& low, __m512& high) {
+    const __m512 kept = _mm512_maskz_mov_ps(move.lanes, s.left);
+    const auto moved_on = static_cast<__mmask16>(move.lanes << 1);
+    const __m512 sums = _mm512_mask_add_ps(kept, moved_on, kept, s.next);
+    const __m512 rest = _mm512_maskz_mov_ps(static_cast<__mmask16>(move.lanes >> 15), s.spill);
+    low = _mm512_add_ps(low, _mm512_permutex2var_ps(sums, move.to_low, rest));
+    high = _mm512_add_ps(high, _mm512_permutex2var_ps(sums, move.to_high, rest));
+  }
+
+  // Adds a plane's shares.
+  VHARM_HD void scatter(vf g, vf fx, vf fy, int64_t w, const Target& to) const {
+    const __m512 zero = _mm512_setzero_ps();
+    __m512 low[3] = {zero, zero, zero}, high[3] = {zero, zero, zero};
+    const vf lower = g * fy;
+    const Shares upper(g - lower, fx), under(lower, fx);
+    for (int m = 0; m < count; ++m) {
+      const Move& move = items[m];
+      if (move.row == 0) {  // the sums stay in registers only if their numbers are constants
+        add(move, upper, low[0], high[0]);
+        add(move, under, low[1], high[1]);
+      } else {
+        add(move, upper, low[1], high[1]);
+        add(move, under, low[2], high[2]);
+      }
+    }
     const __mmask16 a = columns(base, w), b = columns(base + 16, w);
+#pragma GCC unroll 3
     for (int k = 0; k < 3; ++k) {
       if (row + k < to.begin || row + k >= to.end) continue;
       float* p = to.data + (row + k) * to.sh + base;
@@ -76,59 +141,42 @@ struct Sums {
   }
 };
 
-// The lanes of a vector whose taps lie near each other; returns those that are left over.
-inline __mmask16 scatter_near(const Route& r, int i, vf g, __mmask16 lanes, const Target& to) {
-  const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  const __m512i x = _mm512_sub_epi32(_mm512_loadu_si512(r.x + i), lane);
-  const __m512i y = _mm512_loadu_si512(r.y + i);
-  const vf lower = g * load(r.fy + i), upper = g - lower, fx = load(r.fx + i);
-  const vf parts[2] = {upper, lower};
-  const int64_t row = r.row[i / kWidth], base = r.x[i] - 8;
-  __mmask16 left_over = 0;
-  Sums sums;
-  for (int k = 0; lanes != 0; ++k) {
-    const int lead = __builtin_ctz(lanes), first = r.x[i + lead] - lead, top = r.y[i + lead];
-    const __mmask16 alike = _mm512_mask_cmpeq_epi32_mask(lanes, x, _mm512_set1_epi32(first)) &
-                            _mm512_mask_cmpeq_epi32_mask(lanes, y, _mm512_set1_epi32(top));
-    lanes &= static_cast<__mmask16>(~alike);
-    const int64_t place = first - base;
-    if (k >= kMaxMotions || place < 0 || place > 15) {
-      left_over |= alike;
-      continue;
-    }
-    for (int half = 0; half < 2; ++half) {
-      const vf right = parts[half] * fx, left = parts[half] - right;
-      sums.add(int(top - row) + half, _mm512_maskz_mov_ps(alike, left.v), int(place));
-      sums.add(int(top - row) + half, _mm512_maskz_mov_ps(alike, right.v), int(place) + 1);
-    }
-  }
-  sums.flush(to, row, base, r.w);
-  return left_over;
+// Whether Moves can scatter the vector: no tap is clamped.
+VHARM_HD bool moves(const Route& r, int i) {
+  if (r.motion[i / kWidth] != Motion::near) return false;
+  if (!r.border) return true;
+  const auto floats = [](const int32_t* p) {
+    return vf(_mm512_cvtepi32_ps(_mm512_loadu_si512(p)));
+  };
+  return all_between(floats(r.x + i), 0.0f, float(r.w - 2)) &&
+         all_between(floats(r.y + i), 0.0f, float(r.h - 2));
 }
 #endif
 
 // A vector's gradients with more than one motion.
-inline void scatter_lanes(const Route& r, int i, const float* grad, const Target& to) {
+inline void scatter_lanes(const Route& r, int i, const float* grad, const Targets& to) {
   const int count = r.count - i < kWidth ? r.count - i : kWidth;
 #if defined(VHARM_ISA_avx512)
-  const bool in =
-      !r.border ||
-      (all_between(vf(_mm512_cvtepi32_ps(_mm512_loadu_si512(r.x + i))), 0.0f, float(r.w - 2)) &&
-       all_between(vf(_mm512_cvtepi32_ps(_mm512_loadu_si512(r.y + i))), 0.0f, float(r.h - 2)));
-  if (r.motion[i / kWidth] == Motion::near && in) {
+  if (moves(r, i)) {
     const __m512i x = _mm512_loadu_si512(r.x + i);
     const __mmask16 reach = _mm512_cmpge_epi32_mask(x, _mm512_set1_epi32(-1)) &
                             _mm512_cmplt_epi32_mask(x, _mm512_set1_epi32(int(r.w)));
-    const auto all = static_cast<__mmask16>(reach & ((1u << count) - 1u));
-    __mmask16 left_over = scatter_near(r, i, load(grad + i), all, to);
-    for (; left_over != 0; left_over &= static_cast<__mmask16>(left_over - 1)) {
-      const int k = i + __builtin_ctz(left_over);
-      scatter_pixel(r, k, grad + k, 1, to);
+    const Moves found(r, i, static_cast<__mmask16>(reach & ((1u << count) - 1u)));
+    const vf fx = load(r.fx + i), fy = load(r.fy + i);
+    for (int c = 0; c < to.planes; ++c) {
+      found.scatter(load(grad + c * kSpan + i), fx, fy, r.w, to[c]);
+      __mmask16 rest = found.left_over;
+      for (; rest != 0; rest &= static_cast<__mmask16>(rest - 1)) {
+        const int k = i + __builtin_ctz(rest);
+        scatter_pixel(r, k, grad + c * kSpan + k, 1, to[c]);
+      }
     }
     return;
   }
 #endif
-  for (int k = i; k < i + count; ++k) scatter_pixel(r, k, grad + k, 1, to);
+  for (int c = 0; c < to.planes; ++c) {
+    for (int k = i; k < i + count; ++k) scatter_pixel(r, k, grad + c * kSpan + k, 1, to[c]);
+  }
 }
 
 // (carry, a0, a1, ...): a vector moved on by one lane.
@@ -183,20 +231,40 @@ VHARM_HD void scatter_same(const Route& r, int i, vf g, const Target& to, Carry*
   }
 }
 
-// `grad` is padded with zeros.
-inline void scatter_plane(const Route& r, const float* grad, const Target& to) {
-  Carry carry[2];
+VHARM_HD bool is_even(const Route& r) {
+  for (int i = 0; i < r.count; i += kWidth) {
+    const Motion motion = r.motion[i / kWidth];
+    if (motion != Motion::same && motion != Motion::near) return false;
+  }
+  return true;
+}
+
+// `grad` is padded with zeros. All planes of a vector come before the next vector: what one has
+// stored is then out of the store buffer when the next one's sums overlap it. Pixels that go
+// anywhere keep to one plane at a time: three planes at once are more than the cache holds.
+inline void scatter_planes(const Route& r, const float* grad, const Targets& to) {
+  if (to.planes > 1 && !is_even(r)) {
+    for (int c = 0; c < to.planes; ++c) scatter_planes(r, grad + c * kSpan, {to[c], 0, 1});
+    return;
+  }
+  Carry carry[kMaxPlanes][2];
+  const auto flush = [&] {
+    for (auto& rows : carry) {
+      rows[0].flush();
+      rows[1].flush();
+    }
+  };
   for (int i = 0; i < r.count; i += kWidth) {
     if (r.motion[i / kWidth] == Motion::same && i + kWidth <= r.count) {
-      scatter_same(r, i, load(grad + i), to, carry);
+      for (int c = 0; c < to.planes; ++c) {
+        scatter_same(r, i, load(grad + c * kSpan + i), to[c], carry[c]);
+      }
       continue;
     }
-    carry[0].flush();
-    carry[1].flush();
+    flush();
     scatter_lanes(r, i, grad, to);
   }
-  carry[0].flush();
-  carry[1].flush();
+  flush();
 }
 
 // `grad` holds cn values a pixel, one pixel behind the other.

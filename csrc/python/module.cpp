@@ -11,6 +11,7 @@ void bind_yuv(py::module_& module);
 void bind_warp(py::module_& module);
 void bind_attention(py::module_& module);
 void bind_tokens(py::module_& module);
+void bind_memory(py::module_& module);
 }  // namespace vharm::python
 
 PYBIND11_MODULE(_C, module) {
@@ -27,4 +28,5 @@ PYBIND11_MODULE(_C, module) {
   vharm::python::bind_warp(module);
   vharm::python::bind_attention(module);
   vharm::python::bind_tokens(module);
+  vharm::python::bind_memory(module);
 }

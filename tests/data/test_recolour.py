@@ -68,11 +68,28 @@ def test_stages_are_what_each_filter_undoes() -> None:
     assert stages.shape == (3, 6, 3, 20, 20)
     assert torch.equal(stages[:, -1], image)
     after = [composite, *stages[:, :-1].unbind(1)]
-    for k, name in enumerate(DEFAULT_FILTERS):
-        expected = ops.filter_chain(stages[:, k], mask, given[:, k : k + 1], filters=(name,))
+    whole = image
+    for k in reversed(range(len(DEFAULT_FILTERS))):
+        # The chain runs on the unmasked picture (eq. 8), and the mask chooses at each stage.
+        whole = ops.filter_chain(
+            whole, None, given[:, k : k + 1], filters=DEFAULT_FILTERS[k : k + 1]
+        )
+        expected = mask * whole + (1 - mask) * image
         torch.testing.assert_close(after[k], expected, rtol=0, atol=1e-6)
         # Each one changed something: a stage that is its neighbour's copy would pass too.
         assert (after[k] - stages[:, k]).abs().max() > 1e-3
+
+
+def test_filters_see_the_picture_without_a_mask() -> None:
+    """Means over the composite so far would be a different, plausible, chain."""
+    image, mask = pictures()
+    given = arguments()
+    current = image
+    for k in reversed(range(len(DEFAULT_FILTERS))):
+        name = DEFAULT_FILTERS[k : k + 1]
+        current = ops.filter_chain(current, mask, given[:, k : k + 1], filters=name)
+    composite, _ = reverse_filters(image, mask, given)
+    assert (composite - current).abs().max() > 0.01
 
 
 def test_background_is_untouched_at_every_stage() -> None:
@@ -240,3 +257,18 @@ def test_errors() -> None:
         Recoloured(Scenes(), ())
     with pytest.raises(ValueError, match="luts: expected at least one table"):
         Recoloured(Scenes(), ("lut",))
+
+
+def test_repeats_take_other_tables() -> None:
+    gammas = tuple(Lut(str(power), table() ** power) for power in (0.5, 1.5, 2.0))
+    data = Recoloured(Scenes(4), ("lut",), luts=gammas, repeats=3)
+    single = Recoloured(Scenes(4), ("lut",), luts=gammas)
+    assert len(data) == 3 * len(single) == len(data.names)
+    first = [data[k] for k in range(3)]
+    assert [s.name for s in first] == [f"{single[0].name}#{k}" for k in (1, 2, 3)]
+    assert all(torch.equal(s.target, single[0].target) for s in first)
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert not torch.equal(first[one].composite, first[other].composite)
+    assert data[3].name.startswith(single[1].name)
+    with pytest.raises(ValueError, match="repeats: expected a whole number from 1, got 0"):
+        Recoloured(Scenes(), repeats=0)

@@ -15,7 +15,7 @@ def with_gradient(loss, values: torch.Tensor = STAGES) -> tuple[float, torch.Ten
     stages = values.clone().requires_grad_()
     total = loss(stages)
     total.backward()
-    return float(total), stages.grad
+    return total.item(), stages.grad
 
 
 def test_paper() -> None:

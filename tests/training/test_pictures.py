@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from scenes import Samples, Scenes, as_bytes, write_photographs
+from torch.utils.data import DataLoader
 
 from vharm.data.augment import Cached
 from vharm.training import ConfigError, pictures
@@ -166,3 +167,17 @@ def test_errors(photographs: Path) -> None:
         open_pictures(str(photographs), 32, **{**OPTIONS, "hold_out": 0.01})
     with pytest.raises(FileNotFoundError):
         open_pictures(str(photographs / "none"), 32, **OPTIONS)
+
+
+def test_workers_read_what_is_not_in_memory() -> None:
+    scenes = Cached(Samples(4), 32, most_bytes=0)
+    assert not scenes.in_memory
+    training = PictureSet(scenes, 32, seed=0)
+    keys = [[(0, 1), (0, 3)], [(1, 2), (0, 0)]]
+    loader = DataLoader(training, batch_sampler=keys, collate_fn=collate, num_workers=1)
+    kept = PictureSet(Cached(Samples(4), 32), 32, seed=0)
+    for batch, part in zip(loader, keys, strict=True):
+        expected = collate([kept[key] for key in part])
+        assert torch.equal(batch.frames, expected.frames)
+        assert torch.equal(batch.masks, expected.masks)
+        assert batch.given == expected.given

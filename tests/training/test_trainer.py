@@ -143,9 +143,6 @@ def test_killed_and_resumed_is_the_same(whole: Path, tmp_path: Path) -> None:
     process.kill()
     assert process.wait() == -signal.SIGKILL
     assert checkpoint.load(tmp_path / checkpoint.LAST)["step"] >= 4
-    # A line cut short by the crash must not swallow the one that follows.
-    with open(tmp_path / log.FILE, "a") as file:
-        file.write('{"step": 7, "part": "tra')
     _, outcome = train(tmp_path, "slow=0.05", resume=True)
     assert outcome.finished
     same_trainings(whole, tmp_path)
@@ -291,6 +288,13 @@ def test_log_keeps_the_later_of_two_lines(tmp_path: Path) -> None:
     text = "".join(json.dumps({"step": s, "part": p, "x": x}) + "\n" for s, p, x in lines)
     (tmp_path / log.FILE).write_text(text + '{"step"')
     assert [line["x"] for line in log.read(tmp_path)] == [1, 5, 6, 4]
+
+
+def test_a_line_cut_short_does_not_swallow_the_next(tmp_path: Path) -> None:
+    (tmp_path / log.FILE).write_text('{"step": 1, "part": "train"}\n{"step": 2, "par')
+    with log.Log(tmp_path, start=1) as continued:
+        continued.write(2, 0.5, "train", {"x": 3})
+    assert [(line["step"], line.get("x")) for line in log.read(tmp_path)] == [(1, None), (2, 3)]
 
 
 def test_a_new_training_starts_a_new_log(tmp_path: Path) -> None:

@@ -21,10 +21,12 @@ _OPTIONS = {
     "options": "--encoder-option", "look": "--look-in", "look_out": "--look-out",
     "cube_out": "--cube-out", "pixel_format": "--pixel-format", "frame_rate": "--frame-rate",
     "time_constant": "--time-constant", "reference_mask": "--reference-mask",
+    "methods": "--method",
 }  # fmt: skip
 _SAME = (
     "temporal", "strength", "start", "end", "foreground", "background", "reference", "weights",
-    "method", "device", "backend", "codec", "compare",
+    "method", "device", "backend", "codec", "compare", "data", "split", "recolour", "luts",
+    "metrics",
 )  # fmt: skip
 
 

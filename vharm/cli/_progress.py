@@ -18,19 +18,30 @@ from rich.progress import (
 )
 from rich.text import Text
 
-STAGES = {"estimate": "estimating", "harmonize": "harmonizing"}
+STAGES = {
+    "estimate": "estimating", "harmonize": "harmonizing", "evaluate": "evaluating",
+    "pictures": "pictures",
+}  # fmt: skip
 
 
 class _Rate(ProgressColumn):
-    """Frames a second, over the last while."""
+    """Frames (or what else is counted) a second, over the last while."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.1f} frames/s", style="progress.data.speed")
+        return Text(
+            "" if speed is None else f"{speed:.1f} {self._unit}/s", style="progress.data.speed"
+        )
 
 
 @contextlib.contextmanager
-def progress_bar(shown: bool) -> Iterator[Callable[[int, int | None, str], None] | None]:
+def progress_bar(
+    shown: bool, unit: str = "frames"
+) -> Iterator[Callable[[int, int | None, str], None] | None]:
     """Gives `Session.run`'s `progress` callback, or None where no bar is wanted.
 
     The bar is drawn on stderr and only on a terminal, and it is gone when the work is done.
@@ -40,7 +51,7 @@ def progress_bar(shown: bool) -> Iterator[Callable[[int, int | None, str], None]
         yield None
         return
     columns = (
-        TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), _Rate(),
+        TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), _Rate(unit),
         TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True) as bar:

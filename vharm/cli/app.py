@@ -11,8 +11,10 @@ from .._version import __version__
 from .data import data
 from .demo import demo
 from .doctor import doctor
+from .eval import evaluate
 from .harmonize import harmonize
 from .methods import methods
+from .rank import rank
 from .sheet import sheet
 from .train import export, train
 
@@ -42,6 +44,7 @@ def _everything(
     pass
 
 
-for _command in (harmonize, methods, doctor, demo, train, export, sheet):
+for _command in (harmonize, methods, doctor, demo, sheet, rank, train, export):
     app.command()(_command)
+app.command("eval")(evaluate)
 app.add_typer(data)

@@ -44,13 +44,14 @@ def train(
     step at hand, with a checkpoint; --resume goes on to the same numbers. `torchrun
     --nproc-per-node N -m vharm train ...` trains on N devices.
     """
-    from ..training import Trainer, get_recipe, make_config, to_toml
+    from ..training import Trainer, continued, get_recipe, make_config, to_toml
 
-    given = {"data": data, "luts": luts, "output": output, "budget": budget}
+    options = {"data": data, "luts": luts, "output": output, "budget": budget}
+    values = {key: value for key, value in options.items() if value}
     recipe = get_recipe(method)
-    chosen = make_config(
-        recipe.config_class, config, settings or (), {k: v for k, v in given.items() if v}
-    )
+    chosen = make_config(recipe.config_class, config, settings or (), values)
+    if resume:
+        chosen = continued(recipe, chosen, config, settings or (), values)
     if show:
         typer.echo(to_toml(chosen))
         return

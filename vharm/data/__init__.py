@@ -11,11 +11,12 @@ from .types import DataSet, Sample, SampleSet, Scene, SceneSet
 # Imported when first asked for: the types above are all that most importers want.
 _LAZY = {
     "Archive": "archive", "BorrowedMasks": "borrowed", "Chosen": "joined", "Clip": "clips",
-    "Dancing": "dancing", "DataError": "errors", "FileSamples": "clips", "FileScenes": "clips",
-    "Joined": "joined", "LAYOUTS": "layouts", "Problem": "clips", "RealComposite":
-    "real_composite", "UnmaskedPhotos": "clips", "Windows": "joined", "draw_mask": "borrowed",
-    "fill_hole": "inpaint", "inspect": "inspection", "open_data": "open", "open_photos": "open",
-    "pack": "packing", "write_composites": "real_composite",
+    "Dancing": "dancing", "DataError": "errors", "draw_mask": "borrowed", "FileSamples": "clips",
+    "FileScenes": "clips", "fill_hole": "inpaint", "inspect": "inspection", "Joined": "joined",
+    "LAYOUTS": "layouts", "load_luts": "luts", "Lut": "luts", "open_data": "open",
+    "open_photos": "open", "pack": "packing", "Problem": "clips",
+    "RealComposite": "real_composite", "Recoloured": "recolour", "UnmaskedPhotos": "clips",
+    "Windows": "joined", "write_composites": "real_composite",
 }  # fmt: skip
 
 __all__ = [
@@ -30,8 +31,10 @@ __all__ = [
     "FileSamples",
     "FileScenes",
     "Joined",
+    "Lut",
     "Problem",
     "RealComposite",
+    "Recoloured",
     "Sample",
     "SampleSet",
     "Scene",
@@ -41,6 +44,7 @@ __all__ = [
     "draw_mask",
     "fill_hole",
     "inspect",
+    "load_luts",
     "open_data",
     "open_photos",
     "pack",

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from types import ModuleType
 
 import numpy as np
@@ -15,12 +17,17 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _COLOUR_NOISE = 24
 
 
+@functools.cache
 def require_cv2() -> ModuleType:
     """Return OpenCV, or raise an ImportError that says how to install it."""
     try:
         import cv2
     except ImportError as error:
         raise ImportError('reading data sets needs OpenCV: pip install "vharm[video]"') from error
+    if hasattr(os, "register_at_fork"):
+        # Forked children are a DataLoader's workers: a thread for each core in every one of them
+        # would only be in the others' way.
+        os.register_at_fork(after_in_child=functools.partial(cv2.setNumThreads, 0))
     return cv2
 
 
@@ -69,7 +76,7 @@ def _decode(cv2: ModuleType, data: bytes, flags: int, label: str) -> np.ndarray:
 
 
 def _check_whole(data: bytes, label: str) -> None:
-    """OpenCV fills what a cut file lacks with grey and says nothing."""
+    """Some versions of OpenCV fill what a cut file lacks with grey and say nothing."""
     jpeg = data[:2] == b"\xff\xd8"
     # In coded data 0xFF is followed by 0: after the last scan's start the end mark is itself.
     if jpeg and data.find(b"\xff\xd9", max(data.rfind(b"\xff\xda"), 0)) < 0:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ._pictures import require_cv2, resize_picture
-from ._seeding import generators
 from .errors import DataError
 from .joined import names_of
+from .seeding import generators
 from .types import Scene
 
 _TRIES = 20

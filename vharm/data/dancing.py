@@ -18,11 +18,11 @@ from torch import Tensor
 
 from . import motion
 from ._pictures import require_cv2
-from ._seeding import generators
 from .errors import DataError
 from .inpaint import fill_hole
 from .joined import names_of
 from .motion import MotionRange
+from .seeding import generators
 from .types import Sample
 
 Recolour = Callable[[Tensor, Tensor, torch.Generator], Tensor]

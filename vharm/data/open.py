@@ -30,6 +30,7 @@ def open_data(
     recolour: Any = None,
     luts: Any = None,
     seed: int = 0,
+    repeats: int = 1,
     layout: str | None = None,
     masks: str | None = None,
     part: str | None = None,
@@ -48,7 +49,7 @@ def open_data(
         limit: that many clips, evenly spread.
         recolour: kinds of random colour changes that make samples of scenes; handed to
             `vharm.data.recolour.Recoloured`. None leaves scenes as they are.
-        luts, seed: for these changes; the seed also for borrowed masks.
+        luts, seed, repeats: for these changes; the seed also for borrowed masks.
         layout: name of the layout, where several fit or none is to be guessed.
         masks: name of the folder of masks, such as "masks_tight".
         part: of an archive with several, such as "videos".
@@ -81,7 +82,7 @@ def open_data(
         raise ValueError(f"recolour: {Path(path).name} holds composites already ({name})")
     from .recolour import Recoloured
 
-    return Recoloured(data, kinds=recolour, luts=luts, seed=seed)
+    return Recoloured(data, kinds=recolour, luts=luts, seed=seed, repeats=repeats)
 
 
 def open_photos(

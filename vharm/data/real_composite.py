@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from ._pictures import encode_png, require_cv2, resize_picture, size_of
-from ._seeding import generators
 from ._sources import lay_over
 from .errors import DataError
 from .joined import names_of
+from .seeding import generators
 from .types import Sample
 
 _SMALL = 96

@@ -59,8 +59,8 @@ def reverse_filters(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Runs a chain backwards over the foreground, for a network that is to run it forwards.
 
-    The last filter is applied first, each to the whole composite so far; the mask then keeps the
-    background.
+    The last filter is applied first. Filters see the whole picture as if there were no mask; the
+    mask decides at every stage what of it shows.
 
     Args:
         image: [N,3,H,W], the true answer.
@@ -77,11 +77,12 @@ def reverse_filters(
     Source: Ke et al., Harmonizer, ECCV 2022, eq. 8 and 9.
     """
     targets: list[Tensor] = []
-    current = image
+    whole = composite = image
     for k in reversed(range(len(filters))):
-        targets.append(current)
-        current = _filtered(current, mask, arguments[:, k : k + 1], filters[k : k + 1], one_clip)
-    return current, torch.stack(targets[::-1], 1)
+        targets.append(composite)
+        whole = _filtered(whole, arguments[:, k : k + 1], filters[k : k + 1], one_clip)
+        composite = torch.where(mask > 0, mask * whole + (1 - mask) * image, image)
+    return composite, torch.stack(targets[::-1], 1)
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def random_colour(image: Tensor, mask: Tensor, source: torch.Generator) -> Tenso
     """
     frames = image if image.ndim == 4 else image[None]
     arguments = draw_arguments(source, APPEARANCE_FILTERS).expand(len(frames), -1)
-    changed = _filtered(frames, None, arguments, APPEARANCE_FILTERS, one_clip=True)
+    changed = _filtered(frames, arguments, APPEARANCE_FILTERS, one_clip=True)
     return changed.reshape(image.shape)
 
 
@@ -150,6 +151,8 @@ class Recoloured:
         seed: of everything drawn.
         filters: for "filters".
         ranges: how far each is turned.
+        repeats: how many composites are made of each scene, one after the other; their names end
+            in "#1", "#2" and so on. By tables, each of them takes another one while there are any.
 
     Raises:
         TypeError, ValueError: naming the argument.
@@ -157,7 +160,7 @@ class Recoloured:
 
     def __init__(
         self, scenes: DataSet[Scene], kinds: Sequence[str] = ("filters",), *,
-        luts: Sequence[Lut] | None = None, seed: int = 0,
+        luts: Sequence[Lut] | None = None, seed: int = 0, repeats: int = 1,
         filters: Sequence[str] = DEFAULT_FILTERS, ranges: Mapping[str, float] = RANGES,
     ) -> None:  # fmt: skip
         if isinstance(kinds, str):
@@ -168,7 +171,10 @@ class Recoloured:
             raise ValueError(f"kinds: expected names out of {', '.join(KINDS)}, got {found}")
         if "lut" in kinds and not luts:
             raise ValueError("luts: expected at least one table for kind 'lut', got none")
+        if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
+            raise ValueError(f"repeats: expected a whole number from 1, got {repeats!r}")
         self.scenes = scenes
+        self.repeats = repeats
         self.kinds = tuple(kinds)
         self.luts = tuple(luts or ())
         self.seed = seed
@@ -180,12 +186,14 @@ class Recoloured:
         """What the set is, in a line."""
         own = getattr(self.scenes, "description", f"{len(self.scenes)} scenes")
         tables = f" with {len(self.luts)} tables" if "lut" in self.kinds else ""
-        return f"{own}; foregrounds recoloured by {', '.join(self.kinds)}{tables}, seed {self.seed}"
+        times = f", {self.repeats} times each" if self.repeats > 1 else ""
+        kinds = ", ".join(self.kinds)
+        return f"{own}; foregrounds recoloured by {kinds}{tables}{times}, seed {self.seed}"
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The scenes' names."""
-        return names_of(self.scenes)
+        """The scenes' names, with a number where scenes are repeated."""
+        return tuple(self._name(n, k) for n in names_of(self.scenes) for k in range(self.repeats))
 
     @property
     def subsets(self) -> tuple[str, ...]:
@@ -193,15 +201,16 @@ class Recoloured:
         return tuple(getattr(self.scenes, "subsets", ()))
 
     def __len__(self) -> int:
-        return len(self.scenes)
+        return len(self.scenes) * self.repeats
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index: int) -> Sample:
         index = range(len(self))[index]
-        scene = self.scenes[index]
-        source = seeding.generator(self.seed, index)
+        place, turn = divmod(index, self.repeats)
+        scene = self.scenes[place]
+        source = seeding.generator(self.seed, place, turn)
         kind = self.kinds[index % len(self.kinds)]
         frames = scene.frames.float() / 255
         masks = scene.masks.float() / 255
@@ -211,14 +220,14 @@ class Recoloured:
             each = arguments.expand(len(frames), -1)
             composite, _ = reverse_filters(frames, masks, each, self.filters, one_clip=True)
         elif kind == "lut":
-            table = self.luts[seeding.integer(source, len(self.luts))].table
+            table = self._lut(place, turn, source).table
             composite = ops.apply_lut(frames, table.clamp(0, 1), masks)
         else:
-            goal = self._goal(index, source)
+            goal = self._goal(place, source)
             changed = frames if goal is None else transfer_colour(frames, masks, goal)
             composite = masks * changed + (1 - masks) * frames
         return Sample(
-            name=scene.name,
+            name=self._name(scene.name, turn),
             composite=_bytes(composite, scene),
             masks=scene.masks,
             target=scene.frames,
@@ -227,6 +236,15 @@ class Recoloured:
             filters=self.filters if arguments is not None else (),
         )
 
+    def _name(self, name: str, turn: int) -> str:
+        return name if self.repeats == 1 else f"{name}#{turn + 1}"
+
+    def _lut(self, place: int, turn: int, source: torch.Generator) -> Lut:
+        if self.repeats == 1:
+            return self.luts[seeding.integer(source, len(self.luts))]
+        order = torch.randperm(len(self.luts), generator=seeding.generator(self.seed, place))
+        return self.luts[int(order[turn % len(self.luts)])]
+
     def _goal(self, index: int, source: torch.Generator) -> ColourStatistics | None:
         """The statistics of another scene's foreground."""
         others = len(self.scenes)
@@ -234,13 +252,11 @@ class Recoloured:
         return colour_statistics(other.frames[0].float() / 255, other.masks[0].float() / 255)
 
 
-def _filtered(
-    image: Tensor, mask: Tensor | None, arguments: Tensor, filters: Sequence[str], one_clip: bool
-) -> Tensor:
+def _filtered(image: Tensor, arguments: Tensor, filters: Sequence[str], one_clip: bool) -> Tensor:
     means = ops.filter_statistics(image, arguments, filters=filters)
     if one_clip:
         means = means.mean(0, keepdim=True).expand_as(means)
-    return ops.filter_chain(image, mask, arguments, filters=filters, statistics=means)
+    return ops.filter_chain(image, None, arguments, filters=filters, statistics=means)
 
 
 def _bytes(composite: Tensor, scene: Scene) -> Tensor:

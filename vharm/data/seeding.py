@@ -16,9 +16,20 @@ def generator(seed: int, *key: int) -> torch.Generator:
         seed: of the whole run, not negative.
         key: whatever tells the draws apart, not negative.
     """
-    state = numpy.random.SeedSequence([seed, *key]).generate_state(1, numpy.uint64)
-    # Generators take signed seeds.
-    return torch.Generator().manual_seed(int(state[0] >> numpy.uint64(1)))
+    return torch.Generator().manual_seed(_signed(numpy.random.SeedSequence([seed, *key])))
+
+
+def generators(*key: int) -> tuple[numpy.random.Generator, torch.Generator]:
+    """Independent generators of numpy and torch for the same whole numbers, not negative.
+
+    Raises:
+        ValueError: a number below 0.
+    """
+    if any(number < 0 for number in key):
+        raise ValueError(f"seed: expected whole numbers of 0 or more, got {key}")
+    first, second = numpy.random.SeedSequence(key).spawn(2)
+    source = torch.Generator().manual_seed(_signed(second))
+    return numpy.random.Generator(numpy.random.PCG64(first)), source
 
 
 def uniform(source: torch.Generator, low: float, high: float) -> float:
@@ -34,3 +45,8 @@ def chance(source: torch.Generator, probability: float) -> bool:
 def integer(source: torch.Generator, count: int) -> int:
     """One of 0 .. count - 1."""
     return int(torch.randint(count, (), generator=source))
+
+
+def _signed(sequence: numpy.random.SeedSequence) -> int:
+    """63 bits: torch takes signed seeds."""
+    return int(sequence.generate_state(1, numpy.uint64)[0] >> numpy.uint64(1))

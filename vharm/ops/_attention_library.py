@@ -14,7 +14,7 @@ from torch import Tensor
 
 from . import _attention_native, _backends
 from ._library import define
-from ._native import why_not_cpp, why_not_cuda
+from ._native import prefault, why_not_cpp, why_not_cuda
 from ._triton import triton_module, why_not_triton
 
 CANDIDATES = (
@@ -200,6 +200,8 @@ nonlocal_attention = define(
 def _gate_run(theta: Tensor, phi: Tensor, feature: Tensor, mask: Tensor, backend: str) -> Tensor:
     out = torch.empty_like(feature)
     if out.numel():
+        if backend == "cpp":
+            prefault(out)
         _kernels(backend).similarity_gate(theta, phi, feature, mask, out)
     return out
 
@@ -211,6 +213,8 @@ def _gate_backward_run(
     need = (need_theta, need_phi, need_feature, need_mask)
     grads = _gate_backward_fake(grad, theta, phi, feature, mask, *need, backend)
     if mask.numel():
+        if backend == "cpp":
+            prefault(*grads)
         _kernels(backend).similarity_gate_backward(
             grad, theta, phi, feature, mask, *_given(grads, need)
         )

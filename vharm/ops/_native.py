@@ -26,6 +26,8 @@ DTYPE_CODES = {
     torch.bool: 0,
 }
 
+PREFAULT_BYTES = 4 << 20  # smaller outputs are mostly memory that was used before
+
 
 @functools.cache
 def _load(name: str) -> tuple[ModuleType | None, str | None]:
@@ -108,6 +110,17 @@ def mask_view(tensor: Tensor | None, layout: str, strength: float) -> tuple[floa
         sn, sh, sw, _ = tensor.stride()
     white = 1.0 if tensor.dtype == torch.bool else full_scale(tensor.dtype)
     return (tensor.data_ptr(), DTYPE_CODES[tensor.dtype], sn, sh, sw, 0.0, white, strength)
+
+
+def prefault(*fresh: Tensor | None) -> None:
+    """Has the system map the memory of outputs just allocated (dense, on the CPU) in one go.
+
+    Results above a few megabytes are mapped anew for each call; page by page, as the kernel's
+    stores touch them first, that takes longer than most kernels.
+    """
+    for tensor in fresh:
+        if tensor is not None and tensor.nbytes >= PREFAULT_BYTES:
+            cpu_module().prefault(tensor.data_ptr(), tensor.nbytes, threads())
 
 
 def threads() -> int:

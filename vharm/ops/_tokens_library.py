@@ -18,7 +18,7 @@ from torch import Tensor
 
 from . import _backends, _tokens_native
 from ._library import define, define_out
-from ._native import why_not_cpp, why_not_cuda
+from ._native import prefault, why_not_cpp, why_not_cuda
 from ._triton import triton_module, why_not_triton
 from .reference import tokens as reference
 
@@ -143,6 +143,8 @@ def _pack_run(
     image: Tensor, index: Tensor, patch: int, nhwc: bool, dtype: torch.dtype, backend: str
 ) -> Tensor:
     tokens = _pack_fake(image, index, patch, nhwc, dtype, backend)
+    if backend == "cpp":
+        prefault(tokens)
     _pack_into(image, index, patch, nhwc, tokens, backend)
     return tokens
 
@@ -166,6 +168,8 @@ def _pack_backward_run(
     backend: str,
 ) -> Tensor:  # fmt: skip
     out = grad.new_empty(size, dtype=dtype)
+    if backend == "cpp":
+        prefault(out)
     if out.numel():
         slots = _slots(index, _patches(size, patch, nhwc))
         _kernels(backend).unpack(grad.contiguous(), slots, None, None, patch, nhwc, out)
@@ -213,6 +217,8 @@ def _unpack_run(
     backend: str,
 ) -> Tensor:  # fmt: skip
     out = torch.empty_like(image)
+    if backend == "cpp":
+        prefault(out)
     _unpack_into(tokens, index, image, mask, patch, nhwc, out, backend)
     return out
 
@@ -235,6 +241,8 @@ def _unpack_backward_run(
         grad, tokens, index, image, mask, patch, nhwc, dtype, need_tokens, need_image, need_mask,
         backend,
     )  # fmt: skip
+    if backend == "cpp":
+        prefault(*grads)
     kernels, index = _kernels(backend), index.contiguous()
     if need_tokens and grads[0].numel():
         kernels.pack(grad, index, mask, patch, nhwc, grads[0])

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from . import _backends, _warp_native
 from ._library import define
-from ._native import why_not_cpp, why_not_cuda
+from ._native import prefault, why_not_cpp, why_not_cuda
 from ._triton import triton_module, why_not_triton
 
 CANDIDATES = (
@@ -90,6 +90,8 @@ def _warp_run(
     image: Tensor, flow: Tensor, border: bool, need_valid: bool, nhwc: bool, backend: str
 ) -> tuple[Tensor, Tensor]:
     out, valid = _warp_fake(image, flow, border, need_valid, nhwc, backend)
+    if backend == "cpp":
+        prefault(out)
     if out.numel() or valid.numel():
         _kernels(backend).flow_warp(
             _ready(image, nhwc), _planes(flow, nhwc), border, _planes(out, nhwc),
@@ -114,6 +116,8 @@ def _warp_backward_run(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     grad_image = _like(image, nhwc, torch.float32) if need_image else None  # sums are float32
     grad_flow = _like(flow, nhwc) if need_flow else None
+    if backend == "cpp":
+        prefault(grad_image, grad_flow)
     frame = _ready(image, nhwc)
     if grad.numel():
         _kernels(backend).flow_warp_backward(
@@ -218,6 +222,8 @@ def _loss_backward_run(
     grad_current = _like(current, nhwc) if need_current else None
     grad_previous = _like(current, nhwc, torch.float32) if need_previous else None
     grad_flow = _like(flow, nhwc) if need_flow else None
+    if backend == "cpp":
+        prefault(grad_current, grad_previous, grad_flow)
     frame = _ready(current, nhwc)
     if current.numel():
         # What each loss's gradient is multiplied by per squared weight and difference.

@@ -7,6 +7,7 @@ from .export import export_weights
 from .recipe import Figure, Recipe, register
 from .recipe import get as get_recipe
 from .recipe import names as recipe_names
+from .resuming import continued
 from .trainer import Outcome, Trainer, TrainingDivergedError
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Trainer",
     "TrainingConfig",
     "TrainingDivergedError",
+    "continued",
     "export_weights",
     "get_recipe",
     "make_config",

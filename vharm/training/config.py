@@ -134,20 +134,22 @@ def make_config(
     file: str | PathLike[str] | None = None,
     settings: Iterable[str] = (),
     values: Mapping[str, Any] | None = None,
+    base: Mapping[str, Any] | None = None,
 ) -> Config:
-    """Fills a configuration: its defaults, then the file, then the settings, then the values.
+    """Fills a configuration: defaults, `base`, the file, the settings, the values.
 
     Args:
         kind: the recipe's dataclass.
         file: TOML, keys at the top level.
         settings: "key=value" texts.
         values: by key.
+        base: what to start from instead of the defaults.
 
     Raises:
         ConfigError: an unknown key (with the nearest one), a value of the wrong type, or a file
             that is missing or no TOML.
     """
-    given = {} if file is None else _from_file(Path(file))
+    given = {**(base or {}), **({} if file is None else _from_file(Path(file)))}
     types = typing.get_type_hints(kind)
     for setting in settings:
         key, separator, text = (part.strip() for part in setting.partition("="))

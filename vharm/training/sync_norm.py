@@ -7,10 +7,27 @@ each compute what one would with all of it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes; each one's loss depends on every one's input."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
@@ -22,10 +39,10 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         wide = features.float()
         dims = (0, 2, 3)
         world = dist.get_world_size()
-        mean = all_reduce(wide.mean(dims)) / world
+        mean = _Sum.apply(wide.mean(dims)) / world
         # In two passes: the difference of two squares loses what a far mean leaves.
         centred = wide - mean[:, None, None]
-        variance = all_reduce(centred.square().mean(dims)) / world
+        variance = _Sum.apply(centred.square().mean(dims)) / world
         self._remember(mean.detach(), variance.detach(), features.numel() // features.shape[1])
         scale = self.weight * (variance + self.eps).rsqrt()
         return (centred * scale[:, None, None] + self.bias[:, None, None]).to(features.dtype)

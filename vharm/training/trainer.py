@@ -35,7 +35,11 @@ from .sync_norm import synchronised
 _REASONS = (None, "budget", "interrupted")
 _PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 # Settings that may differ between a run and its continuation: they do not change the numbers.
-FREE_SETTINGS = ("output", "budget", "workers", "device", "log_every", "pictures", "threads")
+# Files may have moved meanwhile.
+FREE_SETTINGS = (
+    "output", "budget", "workers", "device", "log_every", "pictures", "threads", "data", "luts",
+    "pretrained", "start",
+)  # fmt: skip
 
 
 class TrainingDivergedError(RuntimeError):

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// Fresh memory made ready to be written.
+#pragma once
+
+#include <cstdint>
+
+namespace vharm {
+
+// Has the system map the pages of [data, data + bytes) that are not there yet, on up to `threads`
+// threads: large pages where the system grants them on request, else small ones asked for together.
+// A page first touched by a store costs an exception of its own, which takes longer than clearing
+// the page. Changes no contents and cannot fail: what was not mapped here is mapped by the stores.
+// Linux 5.14 and later; elsewhere, and below 4 MiB, nothing happens.
+void prefault(void* data, int64_t bytes, int threads);
+
+}  // namespace vharm
