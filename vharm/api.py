@@ -28,9 +28,11 @@ def harmonize(
     mask_feather: float = 0.0, invert_mask: bool = False, on_short: str = "error",
     look: Look | LookTrack | str | os.PathLike[str] | None = None,
     look_out: str | os.PathLike[str] | None = None,
-    cube_out: str | os.PathLike[str] | None = None, compare: str | None = None,
-    start: float | None = None, end: float | None = None, codec: str | None = None,
-    crf: float | None = None, preset: str | None = None, pixel_format: str | None = None,
+    cube_out: str | os.PathLike[str] | None = None,
+    mask_out: str | os.PathLike[str] | None = None, mask_threshold: float | None = None,
+    compare: str | None = None, start: float | None = None, end: float | None = None,
+    codec: str | None = None, crf: float | None = None, preset: str | None = None,
+    pixel_format: str | None = None,
     encoder_options: dict[str, Any] | None = None,
     progress: Callable[[int, int | None, str], None] | None = None, verbose: bool = True,
 ) -> Any:  # fmt: skip
@@ -43,7 +45,8 @@ def harmonize(
             channel is alpha and comes back unchanged.
         masks: what was pasted: [T,H,W], [T,H,W,1], [T,1,H,W] or one [H,W] for all frames, bool,
             uint8 or uint16 at full scale, or float in [0,1]; or a list, an iterator, or a path.
-            None takes the frames' alpha channel. With `foreground`: the matte.
+            None takes the frames' alpha channel; where there is none, a method that can finds the
+            foreground itself ("huang"). With `foreground`: the matte.
         method: a name out of `vharm.methods()`, or a `Method`; None takes the default. Which one it
             is, is printed.
         output: where to write, for frames that are paths (a video file, a picture, a pattern such
@@ -72,6 +75,9 @@ def harmonize(
         look: apply this Look, LookTrack or saved file (.json, .cube) and estimate nothing.
         look_out: a file to save the Looks in; see `Session.run`.
         cube_out: a .cube file for the Look of the whole clip; see `Session.run`.
+        mask_out: a file for the masks the method has found itself, white on black: a video, or a
+            pattern or folder of pictures.
+        mask_threshold: for those masks; see `Session`.
         compare: None, "wipe" or "side-by-side".
         start: seconds; what comes before is not read (of the masks neither).
         end: seconds; what comes from there on is not read.
@@ -112,15 +118,18 @@ def harmonize(
         on_short=on_short, to_file=output is not None,
     )  # fmt: skip
     source.check()
+    if None not in (output, mask_out) and Path(output).resolve() == Path(mask_out).resolve():
+        raise ValueError(f"mask_out: {mask_out} is the output already")
     session = Session(
         _look(look, method) if look is not None else method, strength=strength,
         temporal=temporal, time_constant=time_constant, weights=weights,
         device=source.device() if device is None else device, backend=backend,
         reference=reference, reference_mask=reference_mask, swap=swap,
+        **({} if mask_threshold is None else {"mask_threshold": mask_threshold}),
     )  # fmt: skip
     if verbose:
         _announce(session)
-    saved = {"look_out": look_out, "cube_out": cube_out}
+    saved = {"look_out": look_out, "cube_out": cube_out, "mask_out": mask_out}
     if output is None and source.streams:
         given = [name for name, value in {**saved, "progress": progress}.items() if value]
         if given:

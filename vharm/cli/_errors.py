@@ -20,6 +20,7 @@ _OPTIONS = {
     "on_short": "--mask-on-short", "grow": "--mask-grow", "feather": "--mask-feather",
     "options": "--encoder-option", "look": "--look-in", "look_out": "--look-out",
     "cube_out": "--cube-out", "pixel_format": "--pixel-format", "frame_rate": "--frame-rate",
+    "mask_out": "--mask-out", "mask_threshold": "--mask-threshold",
     "time_constant": "--time-constant", "reference_mask": "--reference-mask",
     "methods": "--method",
 }  # fmt: skip

@@ -38,10 +38,11 @@ def run_job(given: SimpleNamespace) -> None:
     with reader, contextlib.ExitStack() as stack:
         if masks is not None:
             stack.enter_context(masks)
-        elif given.mask is None and not reader.has_alpha and given.foreground is None:
+        elif given.foreground is None and not (reader.has_alpha or _finds_masks(session)):
             raise ValueError(
                 "mask: is needed, as COMPOSITE has no alpha channel: white where something was "
-                "pasted in, black elsewhere (vharm harmonize --help says how to get one)"
+                "pasted in, black elsewhere (vharm harmonize --help says how to get one), or a "
+                "method that finds it itself: --method huang"
             )
         if not given.quiet:
             typer.echo(f"vharm: {heading(session, given.method, given.look_in)}", err=True)
@@ -58,6 +59,10 @@ def run_job(given: SimpleNamespace) -> None:
             typer.echo(line)
         if "cube" in files:
             _tell_cube(given, note)
+
+
+def _finds_masks(session: Session) -> bool:
+    return session.method is not None and session.method.predicts_masks
 
 
 def _show_warning(message: Warning | str, *args: Any) -> None:
@@ -85,7 +90,8 @@ def _files(given: SimpleNamespace, compare: str | None) -> dict[str, str]:
     files = {"output": given.output}
     if compare is not None:
         files["compare"] = given.compare_out or comparison_path(given.output, compare)
-    for name, path in (("look", given.look_out), ("cube", given.cube_out)):
+    optional = (("look", given.look_out), ("cube", given.cube_out), ("mask", given.mask_out))
+    for name, path in optional:
         if path is not None:
             files[name] = path
     return files
@@ -119,8 +125,13 @@ def _session(given: SimpleNamespace) -> Session:
         method, strength=given.strength, temporal=given.temporal.value,
         time_constant=given.time_constant, weights=given.weights, device=given.device,
         backend=given.backend, reference=given.reference, reference_mask=_reference_mask(given),
-        swap=given.swap,
+        swap=given.swap, **_threshold(given),
     )  # fmt: skip
+
+
+def _threshold(given: SimpleNamespace) -> dict[str, float]:
+    value = given.mask_threshold
+    return {} if value is None else {"mask_threshold": value}
 
 
 def _reference_mask(given: SimpleNamespace) -> Any:
@@ -155,7 +166,13 @@ def _run(
             reader = KeepingReader(reader)
         update = stack.enter_context(progress_bar(not given.quiet))
         report = session.run(
-            reader, masks, writer, progress=update, look_out=look, cube_out=cube if one else None
+            reader,
+            masks,
+            writer,
+            progress=update,
+            look_out=look,
+            cube_out=cube if one else None,
+            mask_out=given.mask_out,
         )
         if cube is None:
             return report, ""

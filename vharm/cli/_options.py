@@ -176,6 +176,23 @@ MaskOnShort = Annotated[
     ),
 ]  # fmt: skip
 
+MaskOut = Annotated[
+    str | None,
+    _option(
+        MASK, "--mask-out", metavar="FILE",
+        text="Save the mask that the method found itself (huang, where there is no --mask and no "
+        "alpha), white on black: a video, a pattern or a folder.",
+    ),
+]  # fmt: skip
+MaskThreshold = Annotated[
+    float | None,
+    _option(
+        MASK, "--mask-threshold", min=0.0, max=1.0, show_default=False,
+        text="For such a mask: from which value of the method's map a pixel belongs to it; lower "
+        "finds more, 0 takes the map as a soft mask. Default: 0.4.",
+    ),
+]  # fmt: skip
+
 Method = Annotated[
     str | None,
     _option(

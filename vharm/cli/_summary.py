@@ -33,6 +33,11 @@ def lines(report: Report, files: dict[str, str]) -> list[str]:
     ]
     if report.flicker is not None:
         out.append(f"flicker {report.flicker:.2f} of 255: how much the change varies within a shot")
+    if report.mask_confidence is not None:
+        out.append(
+            f"the mask was found by the method: confidence {report.mask_confidence:.2f} of 1, "
+            f"{report.mask_area:.1%} of the picture"
+        )
     if report.looks:
         out.append(report.looks)
     if report.cuts:
@@ -49,6 +54,6 @@ def as_json(report: Report, files: dict[str, str]) -> str:
     data: dict[str, Any] = {
         name: getattr(report, name)
         for name in ("method", "temporal", "frames", "seconds", "fps", "stages", "empty_masks",
-                     "cuts", "flicker", "looks", "warnings")
+                     "mask_confidence", "mask_area", "cuts", "flicker", "looks", "warnings")
     }  # fmt: skip
     return json.dumps({**data, "files": files}, indent=2)

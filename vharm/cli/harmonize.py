@@ -27,6 +27,8 @@ def harmonize(
     mask_feather: o.MaskFeather = 0.0,
     invert_mask: o.InvertMask = False,
     mask_on_short: o.MaskOnShort = o.OnShort.error,
+    mask_out: o.MaskOut = None,
+    mask_threshold: o.MaskThreshold = None,
     method: o.Method = None,
     strength: o.Strength = 1.0,
     reference: o.Reference = None,
@@ -70,6 +72,9 @@ def harmonize(
       vharm harmonize clip.mp4 -m matte.mp4 -o half.mp4 --strength 0.5
       vharm harmonize clip.mp4 -m matte.mp4 -o out.mp4 --look-out look.json
       vharm harmonize clip.mp4 -m matte.mp4 -o out.mp4 -y --look-in look.json
+
+    Without any mask, found by the method, and looked at:
+      vharm harmonize clip.mp4 --method huang -o out.mp4 --mask-out found.mp4
 
     [bold]No mask?[/bold] If you still have the cut-out, use --foreground and
     --background: its alpha (ProRes 4444, PNG) is the mask. If only the

@@ -12,6 +12,7 @@ from types import ModuleType
 from .base import Method
 from .harmonizer import HarmonizerMethod
 from .histogram import Histogram
+from .huang import HuangMethod
 from .mkl import Mkl
 from .registry import MethodInfo, default_name, describe, get, names, register
 from .reinhard import Reinhard
@@ -22,6 +23,7 @@ __all__ = [
     "ColourTransfer",
     "HarmonizerMethod",
     "Histogram",
+    "HuangMethod",
     "Method",
     "MethodInfo",
     "Mkl",

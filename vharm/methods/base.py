@@ -73,6 +73,7 @@ class Method(ABC):
         look_ahead: how many later frames must be known before a frame's Look; 0 for all
             frame-wise methods.
         batch: how many frames are best given at once.
+        predicts_masks: whether `predict_masks` works, so that a clip needs no mask.
     """
 
     name: ClassVar[str]
@@ -83,6 +84,7 @@ class Method(ABC):
     needs_weights: ClassVar[bool] = False
     look_ahead: ClassVar[int] = 0
     batch: int = 8
+    predicts_masks: bool = False
 
     @classmethod
     def why_not(cls) -> str | None:
@@ -127,6 +129,20 @@ class Method(ABC):
         Raises:
             TypeError, ValueError: naming the argument; values that are not finite are refused.
         """
+
+    def predict_masks(self, frames: Tensor) -> Tensor:
+        """Where a foreground is, for clips without masks.
+
+        Args:
+            frames: `[B,3,h,w]` float composites, RGB in [0,1], of `working_size`.
+
+        Returns:
+            `[B,1,h,w]` float32 in [0,1]: how much each pixel looks pasted in.
+
+        Raises:
+            ValueError: this method (or its weights) cannot tell; see `predicts_masks`.
+        """
+        raise ValueError(f"masks: the method {self.name!r} cannot find the foreground by itself")
 
     def request(
         self,

@@ -11,6 +11,7 @@ from typing import Any
 from .base import Method
 from .harmonizer import HarmonizerMethod
 from .histogram import Histogram
+from .huang import HuangMethod
 from .mkl import Mkl
 from .reinhard import Reinhard
 from .vhmae import VhmaeMethod
@@ -58,7 +59,7 @@ def register(cls: type[Method], *, replace: bool = False) -> type[Method]:
     return cls
 
 
-for _cls in (Mkl, Reinhard, Histogram, HarmonizerMethod, VhmaeMethod):
+for _cls in (Mkl, Reinhard, Histogram, HarmonizerMethod, HuangMethod, VhmaeMethod):
     register(_cls)
 
 

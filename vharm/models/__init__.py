@@ -15,6 +15,8 @@ from vharm.models.efficientnet import (
     load_imagenet_backbone,
 )
 from vharm.models.harmonizer import Harmonizer
+from vharm.models.huang import Discriminator, Generator, Huang
+from vharm.models.unet import UNet
 from vharm.models.vhmae import Painted, Vhmae, VhmaeSize
 from vharm.models.weights import (
     Weights,
@@ -26,11 +28,15 @@ from vharm.models.weights import (
 
 __all__ = [
     "B0_STAGES",
+    "Discriminator",
     "Encoder",
     "EncoderConfig",
+    "Generator",
     "Harmonizer",
+    "Huang",
     "Painted",
     "Stage",
+    "UNet",
     "Vhmae",
     "VhmaeSize",
     "Weights",

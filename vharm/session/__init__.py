@@ -3,8 +3,17 @@
 
 from .compare import COMPARISONS
 from .cuts import CUT_THRESHOLD, CutDetector
+from .mask_free import MASK_THRESHOLD
 from .options import TEMPORAL
 from .report import Report
 from .session import Session
 
-__all__ = ["COMPARISONS", "CUT_THRESHOLD", "TEMPORAL", "CutDetector", "Report", "Session"]
+__all__ = [
+    "COMPARISONS",
+    "CUT_THRESHOLD",
+    "MASK_THRESHOLD",
+    "TEMPORAL",
+    "CutDetector",
+    "Report",
+    "Session",
+]

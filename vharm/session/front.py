@@ -18,7 +18,7 @@ from ..media.mask import Mask, MaskReader, open_mask
 from ..media.mask_shape import shape_mask
 from ..media.open import open_reader
 from ..media.reader import Reader, rate_of
-from .pairs import own_mask
+from .pairs import has_own_mask, own_mask
 from .sources import MemoryReader
 
 
@@ -182,27 +182,37 @@ def _cut_memory(source: Source, reader: Reader) -> Any:
 
 
 class _Shaped(Reader):
-    """Frames whose own masks (matte or alpha) are inverted, grown or feathered."""
+    """Frames whose own masks (matte or alpha) are inverted, grown or feathered.
+
+    Frames without any pass as they are; `shape_mask` does the same to masks found later.
+    """
 
     def __init__(self, reader: Reader, source: Source) -> None:
         self.__dict__.update(reader.__dict__)
         self._inner = reader
         self._invert = source.invert_mask
         self._shape = {"grow": source.mask_grow, "feather": source.mask_feather}
+        self.shape_mask = self._shaped
 
     def __iter__(self) -> Iterator[Frame]:
         for number, frame in enumerate(self._inner):
-            mask = own_mask(frame, number)
-            data = mask.data
-            if isinstance(data, Tensor):
-                data = data.cpu()
-                data = (data.float() if data.is_floating_point() else data).numpy()
-            unit = Mask(data, mask.black, mask.white).unit()
-            unit = 1 - unit if self._invert else unit
-            if any(self._shape.values()):
-                unit = shape_mask(unit, **self._shape)
-            yield replace(frame, matte=Mask(unit, 0.0, 1.0, number))
+            if has_own_mask(frame):
+                mask = self._shaped(own_mask(frame, number))
+                mask.index = number
+                frame = replace(frame, matte=mask)
+            yield frame
             del frame
+
+    def _shaped(self, mask: Mask) -> Mask:
+        data = mask.data
+        if isinstance(data, Tensor):
+            data = data.cpu()
+            data = (data.float() if data.is_floating_point() else data).numpy()
+        unit = Mask(data, mask.black, mask.white).unit()
+        unit = 1 - unit if self._invert else unit
+        if any(self._shape.values()):
+            unit = shape_mask(unit, **self._shape)
+        return Mask(unit, 0.0, 1.0)
 
     def close(self) -> None:
         self._inner.close()

@@ -18,7 +18,7 @@ TEMPORAL = ("per-frame", "smooth", "lock")
 
 def check_options(
     *, strength: Any, temporal: Any, time_constant: Any, cut_threshold: Any, estimate_every: Any,
-    batch: Any, backend: Any, device: Any,
+    batch: Any, backend: Any, device: Any, mask_threshold: Any,
 ) -> None:  # fmt: skip
     """Raises TypeError or ValueError naming the option."""
     _number("strength", strength, 0.0, 1.0)
@@ -26,6 +26,7 @@ def check_options(
     _number("cut_threshold", cut_threshold, 0.0, math.inf)
     if temporal not in TEMPORAL:
         raise ValueError(f"temporal: expected one of {', '.join(TEMPORAL)}; got {temporal!r}")
+    _number("mask_threshold", mask_threshold, 0.0, 1.0)
     _count("estimate_every", estimate_every)
     if batch is not None:
         _count("batch", batch)

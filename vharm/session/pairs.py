@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
@@ -12,24 +13,47 @@ from torch import Tensor
 from ..media.frame import Frame
 from ..media.mask import Mask, MaskReader
 
+if TYPE_CHECKING:
+    from .mask_free import MaskFinder
 
-def pair_up(reader: Any, masks: Any) -> Iterator[tuple[Frame, Mask]]:
+
+def pair_up(
+    reader: Any, masks: Any, finder: MaskFinder | None = None, every: int | None = None
+) -> Iterator[tuple[Frame, Mask]]:
     """Frames with their masks; each pair is dropped before the next is read.
 
-    masks None takes a frame's matte or alpha channel. Raises ValueError where there is neither,
-    or where one of both ends before the other.
+    masks None takes a frame's matte or alpha channel; where the first frame has neither, the
+    finder makes masks (of every n-th frame only, if `every` says so). Raises ValueError where
+    there is none of these, or where one of both ends before the other.
     """
     if isinstance(masks, MaskReader):
         return masks.pairs(reader)
     if masks is None:
-        return _own(reader)
+        return _own(reader, finder, every)
     return _paired(reader, masks)
 
 
-def _own(reader: Iterable[Frame]) -> Iterator[tuple[Frame, Mask]]:
-    for number, frame in enumerate(reader):
+def _own(
+    reader: Iterable[Frame], finder: MaskFinder | None, every: int | None
+) -> Iterator[tuple[Frame, Mask]]:
+    frames = iter(reader)
+    first = next(frames, None)
+    if first is None:
+        return
+    finds = finder is not None and not has_own_mask(first)
+    frames = itertools.chain([first], frames)
+    del first
+    if finds:
+        yield from finder.pairs(frames, every, getattr(reader, "shape_mask", None))
+        return
+    for number, frame in enumerate(frames):
         yield frame, own_mask(frame, number)
         del frame
+
+
+def has_own_mask(frame: Frame) -> bool:
+    """Whether a frame carries a matte or an alpha channel."""
+    return frame.matte is not None or frame.alpha is not None
 
 
 def own_mask(frame: Frame, number: int) -> Mask:
@@ -39,7 +63,8 @@ def own_mask(frame: Frame, number: int) -> Mask:
     if frame.alpha is None:
         raise ValueError(
             f"masks: none were given, and frame {number} has neither a matte nor an alpha "
-            "channel; expected masks, or frames with 4 channels"
+            "channel; expected masks, frames with 4 channels, or a method that finds the "
+            'foreground itself: method="huang"'
         )
     return alpha_mask(frame.alpha)
 

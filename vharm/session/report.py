@@ -26,8 +26,9 @@ class Report:
         temporal: "per-frame", "smooth" or "lock"; "given" where Looks were given.
         frames: frames written; as many as were read.
         seconds: wall time of the whole run, decoding and encoding included.
-        stages: seconds spent in "decode", "thumbnails", "estimate", "apply" and "encode"; they
-            overlap, as decoding (with thumbnails) and encoding run in threads of their own.
+        stages: seconds spent in "decode", "thumbnails", "estimate", "apply" and "encode" (and in
+            "masks", where they were found); they overlap, as decoding (with thumbnails) and
+            encoding run in threads of their own.
         empty_masks: frames whose mask was all zero; they passed through untouched.
         cuts: indices of frames that begin a new shot.
         flicker: standard deviation over time, within shots, of the mean foreground colour's
@@ -35,6 +36,10 @@ class Report:
             for fewer than two frames with a foreground.
         looks: one line about the Looks that were applied.
         look: the Look of the whole clip, where there is one (temporal="lock" or a given Look).
+        mask_confidence: where the method found the masks itself, how far its map stands out: mean
+            inside minus mean outside, 0 to 1, over the frames in which it found something; None
+            where masks were given.
+        mask_area: share of the picture those masks take; None where masks were given.
         warnings: sentences worth a user's attention.
     """
 
@@ -48,6 +53,8 @@ class Report:
     flicker: float | None = None
     looks: str = ""
     look: Look | None = None
+    mask_confidence: float | None = None
+    mask_area: float | None = None
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -60,6 +67,8 @@ class Report:
             f"{self.method}, {self.temporal}: {self.frames} frames in {self.seconds:.2f} s "
             f"({self.fps:.1f} frames/s)"
         ]
+        if self.mask_confidence is not None:
+            parts.append(f"masks found with confidence {self.mask_confidence:.2f}")
         if self.flicker is not None:
             parts.append(f"flicker {self.flicker:.3f}")
         if self.cuts:

@@ -33,10 +33,13 @@ from .cuts import CutDetector
 from .estimate import Estimator, Item, given, smoothed
 from .flicker import FlickerMeter, foreground_change
 from .goal import ClipWeights, Goal, open_goal
+from .mask_free import MaskFinder
+from .matte import matte_frame
 from .pairs import check_readable_twice, pair_up
 from .report import Progress, Report, stage_marker
 
 if TYPE_CHECKING:
+    from ..media import Writer
     from .session import Session
 
 HELD_BYTES = 256 << 20
@@ -62,6 +65,7 @@ class Run:
         self.report, self.compare, self.progress = report, compare, progress
         self.threads = threads
         self.track: TrackWriter | None = None
+        self.matte: Writer | None = None
         self.read = 0
         self.total: int | None = getattr(reader, "frame_count", None)
         self._marker = stage_marker()
@@ -75,6 +79,7 @@ class Run:
         self._cut_pending = False
         self._size = (0, 0)
         self.frame_bytes = _bytes_of(reader)
+        self.finder = self._finder()
         report.method = session.method_name
         report.temporal = "given" if session.given is not None else session.temporal
         self._estimates = session.given is None and session.strength > 0
@@ -151,12 +156,14 @@ class Run:
         """Every frame with its mask; thumbnails of every n-th, cuts where all have one."""
         detector = CutDetector(self.session.cut_threshold) if every == 1 else None
         self.read = 0
-        with contextlib.closing(pair_up(self.reader, self.masks)) as pairs:
+        finder = self.finder
+        with contextlib.closing(pair_up(self.reader, self.masks, finder, every)) as pairs:
             while True:
-                start = time.perf_counter()
+                start, found = time.perf_counter(), finder.seconds if finder else 0.0
                 with self.scope("decode"):
                     pair = next(pairs, None)
-                self._spent("decode", start)
+                # What the masks took is no decoding.
+                self._spent("decode", start + (finder.seconds - found if finder else 0.0))
                 if pair is None:
                     break
                 item = self._item(*pair, self.read)
@@ -200,6 +207,17 @@ class Run:
             if item.counts is not None:
                 item.weight = mask_thumbnail(item.counts, self._size, device)
         self._spent("thumbnails", start)
+
+    def _finder(self) -> MaskFinder | None:
+        """What makes masks where there are none and the method can."""
+        session = self.session
+        method = session.method
+        if self.masks is not None or method is None or not method.predicts_masks:
+            return None
+        # On the CPU a batch saves nothing, and its frames are held beside those to be estimated.
+        room = max(1, HELD_BYTES // 2 // self.frame_bytes)
+        batch = 1 if session.device.type == "cpu" else min(method.batch, room)
+        return MaskFinder(method, session.device, session.mask_threshold, batch)
 
     def _estimator(self) -> Estimator:
         session = self.session
@@ -245,11 +263,22 @@ class Run:
             self._flicker.cut()
             self._cut_pending = True
         report.empty_masks += item.empty
+        if self.matte is not None:
+            self._save_matte(item)
         out = frame
         if item.look is not None and not item.empty and self.session.strength > 0:
             out = self._applied(item)
             self._keep(item)
         return out if self.compare is None else join(frame, out, self.compare)
+
+    def _save_matte(self, item: Item) -> None:
+        if self.finder is None or not self.finder.used:
+            raise ValueError(
+                "mask_out: saves the masks a method has found, and the frames carry their own"
+            )
+        mask = inverted(item.mask) if self.session.swap else item.mask
+        with self.scope("encode"):
+            self.matte.write(matte_frame(item.frame, mask))
 
     def _applied(self, item: Item) -> Frame:
         start = time.perf_counter()
@@ -303,6 +332,8 @@ class Run:
             report.looks = f"one Look ({report.look.kind})"
         else:
             report.looks = ", ".join(f"{n} {kind} Looks" for kind, n in self._looks.items())
+        if self.finder is not None and self.finder.used:
+            self.finder.tell(report)
         if self._covered:
             self._warn(
                 f"the mask covers the whole of {self._covered} frames: there is no background to "

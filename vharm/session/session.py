@@ -16,6 +16,8 @@ from ..media.mask import Mask, MaskReader
 from ..media.pipe import threaded
 from .compare import check_comparison
 from .cuts import CUT_THRESHOLD
+from .mask_free import MASK_THRESHOLD
+from .matte import open_matte
 from .options import check_options, choose_method
 from .report import Progress, Report
 from .run import Run, ahead
@@ -50,6 +52,9 @@ class Session:
         estimate_every: estimate on every n-th frame of a shot and hold the Look in between.
         batch: frames given to the method at once; None takes the method's own wish, or fewer
             where frames are very large.
+        mask_threshold: for clips without masks and a method that finds the foreground itself
+            ("huang"): from which value of its map, 0 to 1, a pixel belongs to it; 0 takes the map
+            as a soft mask. See `vharm.session.mask_free`.
         method_options: further options of the method's constructor, such as
             {"lightness": 0.5} for "mkl".
 
@@ -76,12 +81,13 @@ class Session:
         cut_threshold: float = CUT_THRESHOLD, weights: str | Path | None = None,
         device: str | torch.device = "cpu", backend: str | None = None, reference: Any = None,
         reference_mask: Any = None, swap: bool = False, estimate_every: int = 1,
-        batch: int | None = None, method_options: dict[str, Any] | None = None,
+        batch: int | None = None, mask_threshold: float = MASK_THRESHOLD,
+        method_options: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         check_options(
             strength=strength, temporal=temporal, time_constant=time_constant,
             cut_threshold=cut_threshold, estimate_every=estimate_every, batch=batch,
-            backend=backend, device=device,
+            backend=backend, device=device, mask_threshold=mask_threshold,
         )  # fmt: skip
         self.device = torch.device(device)
         self.strength, self.temporal, self.time_constant = float(strength), temporal, time_constant
@@ -101,7 +107,7 @@ class Session:
         else:
             self.method = choose_method(method, weights, self.device, method_options or {})
             self.method_name = self.method.name
-        self.batch = batch
+        self.batch, self.mask_threshold = batch, float(mask_threshold)
 
     def frames(
         self, reader: Reader | Iterable[Frame], masks: MaskReader | Iterable[Mask] | None = None,
@@ -112,7 +118,8 @@ class Session:
         Args:
             reader: the composite's frames.
             masks: the masks that go with them; None takes each frame's matte (see
-                `media.composite_reader`) or its alpha channel.
+                `media.composite_reader`) or its alpha channel, or, where there is neither, what
+                the method finds itself, if it can (`Method.predicts_masks`).
             compare: None, "wipe" or "side-by-side": before and after in one picture.
             report: filled in while frames are drawn.
 
@@ -121,7 +128,8 @@ class Session:
             own; a frame with an empty mask is the very object that was read.
 
         Raises:
-            ValueError: masks that are missing or do not fit the frames in size or number, or
+            ValueError: masks that are missing or do not fit the frames in size or number, a
+                method that was to find them and found nothing (after the last frame), or
                 temporal="lock" with a source that can be read only once.
         """
         check_comparison(compare)
@@ -131,7 +139,7 @@ class Session:
         self, reader: Reader | Iterable[Frame], masks: MaskReader | Iterable[Mask] | None,
         writer: Writer, *, progress: Progress | None = None, compare: str | None = None,
         look_out: str | Path | None = None, cube_out: str | Path | None = None,
-        threads: bool = True,
+        mask_out: str | Path | None = None, threads: bool = True,
     ) -> Report:  # fmt: skip
         """Harmonizes a clip and writes it.
 
@@ -146,6 +154,8 @@ class Session:
                 unknown.
             look_out: a JSON file for the Looks that were applied (without `strength`).
             cube_out: a .cube file; needs one Look for the clip (temporal="lock", or a Look).
+            mask_out: a video, picture, pattern or folder for the masks the method has found,
+                white on black; only where masks were not given.
             threads: decode and encode in threads of their own; False does all in the caller's.
 
         Returns:
@@ -161,10 +171,13 @@ class Session:
         try:
             check_comparison(compare)
             self._check_cube(cube_out)
+            self._check_mask_out(mask_out, masks)
             run = Run(self, reader, masks, report, compare, progress, threads=threads)
             with contextlib.ExitStack() as stack:
                 if look_out is not None and not self._one_look:
                     run.track = stack.enter_context(TrackWriter(look_out))
+                if mask_out is not None:
+                    run.matte = stack.enter_context(open_matte(mask_out, reader))
                 frames = run.frames()
                 if threads:
                     frames = threaded(frames, ahead(run.frame_bytes))
@@ -174,6 +187,8 @@ class Session:
                     del frame
                 run.finish()
                 self._save(report, look_out, cube_out)
+                if run.matte is not None:
+                    run.matte.close()
                 writer.close()
         except BaseException:
             writer.abort()
@@ -191,6 +206,17 @@ class Session:
         if cube_out is not None and not self._one_look:
             raise ValueError(
                 'cube_out: a .cube file holds one Look for the whole clip; use temporal="lock"'
+            )
+
+    def _check_mask_out(self, mask_out: str | Path | None, masks: Any) -> None:
+        if mask_out is None:
+            return
+        if masks is not None:
+            raise ValueError("mask_out: saves the masks a method has found, and masks were given")
+        if self.method is None or not self.method.predicts_masks:
+            raise ValueError(
+                f"mask_out: saves the masks a method has found, and {self.method_name} finds none; "
+                'use method="huang"'
             )
 
     def _save(self, report: Report, look_out: Any, cube_out: Any) -> None:

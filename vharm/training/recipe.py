@@ -46,11 +46,13 @@ class Recipe(ABC):
         name: how users ask for it.
         config_class: the settings it understands.
         watched: the validation figure that decides which checkpoint is the best.
+        export_settings: settings of how the network is used, which may still change at export.
     """
 
     name: ClassVar[str]
     config_class: ClassVar[type[TrainingConfig]]
     watched: ClassVar[Figure]
+    export_settings: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: TrainingConfig) -> None:
         self.config = config

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Changing the colours of pairs of frames: both frames of a pair alike, every pair otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from vharm import ops
+
+from . import seeding
+from .augment import Cached
+from .luts import varied
+from .recolour import (
+    APPEARANCE_FILTERS,
+    KINDS,
+    colour_statistics,
+    draw_arguments,
+    transfer_colour,
+)
+
+
+class RandomPairColours:
+    """Exposure, hue, saturation, temperature, contrast and tone curve; tables; colour transfer.
+
+    Huang et al. (TIP 2020, section III-A) use the first and the last: appearance changed at
+    random, and colours transferred from another foreground. Tables are an addition.
+
+    Args:
+        shares: how often each of `vharm.data.recolour.KINDS` is used ("filters" being the
+            appearance), relative to each other.
+        tables: [n,S,S,S,3] for "lut".
+        others: scenes whose foregrounds lend their colours to "transfer".
+
+    Raises:
+        ValueError: shares that are not three numbers of 0 or more, or for which tables or scenes
+            are missing.
+    """
+
+    def __init__(
+        self, shares: Sequence[float] = (1.0, 0.0, 0.3), tables: Tensor | None = None,
+        others: Cached | None = None,
+    ) -> None:  # fmt: skip
+        weights = torch.tensor(shares, dtype=torch.float32)
+        if weights.shape != (len(KINDS),) or (weights < 0).any() or weights.sum() <= 0:
+            raise ValueError(
+                f"shares: expected {len(KINDS)} numbers, not negative and not all 0, got "
+                f"{tuple(shares)}"
+            )
+        for kind, needed, name in (("lut", tables, "tables"), ("transfer", others, "others")):
+            if weights[KINDS.index(kind)] > 0 and needed is None:
+                raise ValueError(f"{name}: needed for a share of {kind!r}, got None")
+        self.tables, self.others = tables, others
+        self._cumulative = weights.cumsum(0) / weights.sum()
+
+    def __call__(self, frames: Tensor, masks: Tensor, sources: Sequence[torch.Generator]) -> Tensor:
+        """Frames float [P,T,3,H,W] in [0,1], masks [P,T,1,H,W]; P generators."""
+        kinds = [self._kind(source) for source in sources]
+        out = torch.empty_like(frames)
+        by_filters = [i for i, kind in enumerate(kinds) if kind == "filters"]
+        if by_filters:
+            drawn = torch.stack([draw_arguments(sources[i], APPEARANCE_FILTERS)
+                                 for i in by_filters])  # fmt: skip
+            out[by_filters] = _filtered(frames[by_filters], drawn)
+        for i, kind in enumerate(kinds):
+            if kind == "lut":
+                out[i] = ops.apply_lut(frames[i], varied(self.tables, sources[i]))
+            elif kind == "transfer":
+                out[i] = self._transferred(frames[i], masks[i], sources[i])
+        return out
+
+    def one(self, image: Tensor, mask: Tensor, source: torch.Generator) -> Tensor:
+        """The same for one picture, uint8 [3,H,W] and [1,H,W]: `recolour` of `Dancing`."""
+        changed = self(image[None, None].float() / 255, mask[None, None].float() / 255, [source])
+        return (changed[0, 0] * 255).clamp(0, 255).round().to(torch.uint8)
+
+    def _kind(self, source: torch.Generator) -> str:
+        drawn = torch.rand((), generator=source)
+        return KINDS[int(torch.searchsorted(self._cumulative, drawn).clamp(max=len(KINDS) - 1))]
+
+    def _transferred(self, frames: Tensor, masks: Tensor, source: torch.Generator) -> Tensor:
+        lent = self.others.square(seeding.integer(source, len(self.others)))
+        goal = colour_statistics(lent.frame.float() / 255, lent.mask.float() / 255)
+        return frames if goal is None else transfer_colour(frames, masks, goal)
+
+
+def _filtered(frames: Tensor, arguments: Tensor) -> Tensor:
+    """The means that filters need are shared by a pair's frames, so that it does not flicker."""
+    pairs, count = frames.shape[:2]
+    flat, each = frames.flatten(0, 1), arguments.repeat_interleave(count, 0)
+    means = ops.filter_statistics(flat, each, filters=APPEARANCE_FILTERS)
+    means = means.unflatten(0, (pairs, count)).mean(1).repeat_interleave(count, 0)
+    changed = ops.filter_chain(flat, None, each, filters=APPEARANCE_FILTERS, statistics=means)
+    return changed.unflatten(0, (pairs, count))

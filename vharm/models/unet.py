@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A U-Net with concatenating skips, for pictures of any size.
+
+Source of the shape: Ronneberger et al., U-Net (MICCAI 2015), in the strided form that Huang et al.
+(IEEE TIP 29, 2020) train; they state no sizes, so those are settings.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+WIDTH, WIDEST, DEPTH = 32, 256, 6
+SLOPE = 0.2
+
+
+class Down(nn.Module):
+    """Half the size: 4x4 convolution of stride 2, instance norm where wanted, leaky ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, norm: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=not norm)
+        self.norm = nn.InstanceNorm2d(outputs, affine=True) if norm else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(self.norm(self.conv(x)), SLOPE)
+
+
+class Up(nn.Module):
+    """Twice the size: bilinear, then a 3x3 convolution, instance norm where wanted, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, norm: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=not norm)
+        self.norm = nn.InstanceNorm2d(outputs, affine=True) if norm else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(self.conv(_doubled(x))))
+
+
+class UNet(nn.Module):
+    """Picture in, picture of the same size out, linear at its end.
+
+    Instance norm follows every convolution but the first (it would take the colours away), the
+    innermost (which sees too few pixels) and the last. Weights start as Glorot and Bengio's.
+
+    Args:
+        inputs: channels in.
+        outputs: channels out.
+        width: channels of the first level; they double from level to level.
+        widest: most channels of a level.
+        depth: levels; the innermost is 1/2^depth of the picture.
+        input_skip: whether the input itself is concatenated before the last convolution, so that
+            detail finer than the first level's need not pass through it.
+
+    Raises:
+        ValueError: a size that is not positive, or `widest` below `width`.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, *, width: int = WIDTH, widest: int = WIDEST,
+        depth: int = DEPTH, input_skip: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        sizes = {"inputs": inputs, "outputs": outputs, "width": width, "depth": depth}
+        for name, value in sizes.items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}: expected a whole number of 1 or more, got {value!r}")
+        if widest < width:
+            raise ValueError(f"widest: expected at least width, {width}, got {widest}")
+        self.inputs, self.outputs = inputs, outputs
+        self.width, self.widest, self.depth = width, widest, depth
+        self.input_skip = bool(input_skip)
+        levels = [min(width << level, widest) for level in range(depth)]
+        self.down = nn.ModuleList(
+            Down(before, after, norm=0 < level < depth - 1)
+            for level, (before, after) in enumerate(
+                zip([inputs, *levels[:-1]], levels, strict=True)
+            )
+        )
+        # From the innermost level outwards; what comes in has the skip beside it but the first.
+        self.up = nn.ModuleList(
+            Up(levels[level + 1] * (1 if level == depth - 2 else 2), levels[level], norm=True)
+            for level in reversed(range(depth - 1))
+        )
+        last = levels[0] * (1 if depth == 1 else 2)
+        if self.input_skip:
+            fine = max(width // 2, outputs)
+            self.fine = Up(last, fine, norm=False)
+            self.last = nn.Conv2d(fine + inputs, outputs, 3, padding=1)
+        else:
+            self.last = nn.Conv2d(last, outputs, 3, padding=1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_normal_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B,inputs,H,W] floating point, any H and W above 0, to [B,outputs,H,W].
+
+        Raises:
+            TypeError, ValueError: another dtype or shape.
+        """
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            found = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise TypeError(f"x: expected a floating-point tensor, got {found}")
+        if x.ndim != 4 or x.shape[1] != self.inputs or 0 in x.shape[2:]:
+            raise ValueError(f"x: expected [B,{self.inputs},H,W], got {list(x.shape)}")
+        height, width = x.shape[2:]
+        x = self._padded(x)
+        skips, y = [], x
+        for down in self.down:
+            y = down(y)
+            skips.append(y)
+        skips.pop()
+        for up in self.up:
+            y = torch.cat((up(y), skips.pop()), 1)
+        y = self.last(torch.cat((self.fine(y), x), 1) if self.input_skip else _doubled(y))
+        return y[..., :height, :width]
+
+    def _padded(self, x: Tensor) -> Tensor:
+        """Continued to the right and below, to a multiple of the innermost level's pixel."""
+        step = 1 << self.depth
+        height, width = x.shape[2:]
+        right, below = -width % step, -height % step
+        return F.pad(x, (0, right, 0, below), mode="replicate") if right or below else x
+
+    def settings(self) -> dict[str, Any]:
+        """What a weight file must say to rebuild the network, as plain JSON values."""
+        return {
+            "width": self.width, "widest": self.widest, "depth": self.depth,
+            "input_skip": self.input_skip,
+        }  # fmt: skip
+
+
+def _doubled(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
