@@ -97,7 +97,11 @@ def test_working_size_keeps_the_aspect_in_whole_patches(weights):
     assert method.working_size(1920, 1080) == (64, 40)
     assert method.working_size(30, 30) == (32, 32)
     assert method.working_size(3, 4000) == (8, 64)
-    assert methods.get("vhmae", weights=weights).network.input_size == 64
+    larger = methods.get("vhmae", weights=weights, side=128)
+    assert larger.working_size(1080, 1920) == (72, 128)
+    assert larger.render(torch.rand(1, 3, 72, 128), torch.ones(1, 1, 72, 128)).isfinite().all()
+    with pytest.raises(ValueError, match="side: expected 8 or more pixels, got 4"):
+        methods.get("vhmae", weights=weights, side=4)
     with pytest.raises(ValueError, match="height must be positive"):
         method.working_size(0, 4)
 

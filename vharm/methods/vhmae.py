@@ -39,10 +39,11 @@ class VhmaeMethod(PixelMethod):
         look: "lut"; "residual", the smooth part of the change by place, such as shading; or
             "raw", the change as it was painted: at the working size that is the network's own
             picture, and at any larger size the frame's detail stays on top of it.
+        side: longer side of the frames the network is shown; None is what it was trained on.
 
     Raises:
         vharm.models.weights.WeightsError: no weights, or a file that cannot be used.
-        ValueError: another `look`.
+        ValueError: another `look`, or a side of less than a patch.
     """
 
     name = "vhmae"
@@ -56,6 +57,7 @@ class VhmaeMethod(PixelMethod):
         *,
         device: str | torch.device = "cpu",
         look: str = "lut",
+        side: int | None = None,
     ) -> None:
         from vharm.models.vhmae import Vhmae
         from vharm.models.weights import WeightsError
@@ -70,19 +72,22 @@ class VhmaeMethod(PixelMethod):
             weights = SHIPPED
         self.network = Vhmae.from_weights(weights).to(device).eval()
         self.device = torch.device(device)
+        self.side = self.network.input_size if side is None else side
+        if self.side < self.network.patch:
+            raise ValueError(f"side: expected {self.network.patch} or more pixels, got {side}")
 
     @classmethod
     def why_not(cls) -> str | None:
         return None if SHIPPED.is_file() else NO_WEIGHTS
 
     def working_size(self, height: int, width: int) -> tuple[int, int]:
-        """Whole patches; the longer side is the network's own, the aspect is kept.
+        """Whole patches; the longer side is `side`, the aspect is kept.
 
         To the nearest patch, that is; at least one patch, also for a frame smaller than that.
         """
         super().working_size(height, width)  # checks
-        patch, side = self.network.patch, self.network.input_size
-        scale = min(1.0, side / max(height, width))
+        patch = self.network.patch
+        scale = min(1.0, self.side / max(height, width))
         rows, columns = (max(1, int(n * scale / patch + 0.5)) * patch for n in (height, width))
         return rows, columns
 
