@@ -57,7 +57,7 @@ def plugins(monkeypatch):
 
 def test_names_and_default(plugins):
     plugins()
-    assert methods.names() == ["mkl", "reinhard", "histogram", "harmonizer", "huang"]
+    assert methods.names() == ["mkl", "reinhard", "histogram", "harmonizer", "huang", "vhmae"]
     assert methods.default_name() == "mkl"
     for name in ("mkl", "reinhard", "histogram"):
         assert methods.get(name).name == name

@@ -17,6 +17,7 @@ from .mkl import Mkl
 from .registry import MethodInfo, default_name, describe, get, names, register
 from .reinhard import Reinhard
 from .transfer import ColourTransfer
+from .vhmae import VhmaeMethod
 
 __all__ = [
     "ColourTransfer",
@@ -27,6 +28,7 @@ __all__ = [
     "MethodInfo",
     "Mkl",
     "Reinhard",
+    "VhmaeMethod",
     "default_name",
     "describe",
     "get",

@@ -14,6 +14,7 @@ from .histogram import Histogram
 from .huang import HuangMethod
 from .mkl import Mkl
 from .reinhard import Reinhard
+from .vhmae import VhmaeMethod
 
 ENTRY_POINTS = "vharm.methods"
 
@@ -59,7 +60,7 @@ def register(cls: type[Method], *, replace: bool = False) -> type[Method]:
     return cls
 
 
-for _cls in (Mkl, Reinhard, Histogram, HarmonizerMethod, HuangMethod):
+for _cls in (Mkl, Reinhard, Histogram, HarmonizerMethod, HuangMethod, VhmaeMethod):
     register(_cls)
 
 

@@ -17,6 +17,7 @@ from vharm.models.efficientnet import (
 from vharm.models.harmonizer import Harmonizer
 from vharm.models.huang import Discriminator, Generator, Huang
 from vharm.models.unet import UNet
+from vharm.models.vhmae import Painted, Vhmae, VhmaeSize
 from vharm.models.weights import (
     Weights,
     WeightsError,
@@ -33,8 +34,11 @@ __all__ = [
     "Generator",
     "Harmonizer",
     "Huang",
+    "Painted",
     "Stage",
     "UNet",
+    "Vhmae",
+    "VhmaeSize",
     "Weights",
     "WeightsError",
     "inspect_weights",

@@ -19,7 +19,7 @@ from .recipe import Recipe, get
 
 CARD_SUFFIX = ".md"
 # Settings that are paths.
-PLACES = ("data", "luts", "output", "pretrained", "start")
+PLACES = ("data", "clips", "luts", "output", "pretrained", "start")
 
 
 def export_weights(
