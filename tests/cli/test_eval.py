@@ -86,7 +86,8 @@ def test_eval_writes_a_table_and_a_report(vharm, tmp_path, opened):
                    "--report", tmp_path / "out", "--json", tmp_path / "all.json",
                    "--images", 2)  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert opened == [{"split": "test", "recolour": None, "luts": (), "seed": 0, "limit": None}]
+    unsaid = {"limit": None, "repeats": 1, "layout": None, "masks": None}
+    assert opened == [{"split": "test", "recolour": None, "luts": (), "seed": 0, **unsaid}]
     lines = [line.split() for line in result.stdout.splitlines()]
     order = [line[0] for line in lines if line and line[0] in ("composite", "mkl", "reinhard")]
     assert order == ["composite", "mkl", "reinhard"]

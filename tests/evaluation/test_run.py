@@ -112,7 +112,7 @@ def test_video_metrics_and_their_flow(sample_maker):
     assert "L_T1" in exact.scores
     assert "L_T2" not in exact.scores
     assert "L_T2" in guess.scores
-    assert set(real.scores) == {"TL", "L_T2", "flicker"}
+    assert set(real.scores) == {"TL", "L_T2", "flicker", "drift"}
     assert rows(result, "composite")[0].scores["flicker"] == 0
     assert rows(result, "composite")[0].scores["TL"] == pytest.approx(
         rows(result, "composite")[1].scores["TL"], rel=0.2

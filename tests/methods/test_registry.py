@@ -59,6 +59,7 @@ def test_names_and_default(plugins):
     plugins()
     assert methods.names() == [
         "mkl", "reinhard", "histogram", "harmonizer", "huang", "issam", "chen", "co2net",
+        "vhmae",
     ]  # fmt: skip
     assert methods.default_name() == "mkl"
     for name in ("mkl", "reinhard", "histogram"):

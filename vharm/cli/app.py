@@ -15,6 +15,7 @@ from .eval import evaluate
 from .harmonize import harmonize
 from .methods import methods
 from .rank import rank
+from .sheet import sheet
 from .train import export, train
 
 app = typer.Typer(
@@ -43,7 +44,7 @@ def _everything(
     pass
 
 
-for _command in (harmonize, methods, doctor, demo, rank, train, export):
+for _command in (harmonize, methods, doctor, demo, sheet, rank, train, export):
     app.command()(_command)
 app.command("eval")(evaluate)
 app.add_typer(data)

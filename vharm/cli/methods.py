@@ -37,5 +37,8 @@ def methods(json: o.Json = False, debug: o.Debug = False) -> None:
     for row in rows:
         reason = (row.reason or "").removeprefix(f"{row.name}: ")
         reason = "" if row.available else f" Not yet: {reason}."
-        text = f"{row.name}: {row.licence or 'licence unknown'}; {row.source}.{reason}"
+        licence = row.licence or "licence unknown"
+        if row.weights_licence:
+            licence += f", its weights {row.weights_licence}"
+        text = f"{row.name}: {licence}; {row.source}.{reason}"
         console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -90,14 +90,19 @@ def export(
     description: Annotated[
         str, typer.Option("--data-description", help="What they were trained on, in words.")
     ] = "",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="How the network is to be used."),
+    ] = None,
     debug: o.Debug = False,
 ) -> None:
     """Write a training's weights as float16 safetensors, with a model card."""
     from ..training import export_weights
 
     paths = export_weights(
-        folder, output, best=not last, results=results, licence=licence, data=description
-    )
+        folder, output, best=not last, results=results, licence=licence, data=description,
+        settings=settings or (),
+    )  # fmt: skip
     if not paths:
         raise typer.Exit(FAILED)
     for path in paths:

@@ -143,4 +143,4 @@ class Totals:
         return self.all.figures(), subsets, bins
 
 
-_NOT_BY_FRAME = frozenset({"TL", "L_T1", "L_T2", "flicker"})
+_NOT_BY_FRAME = frozenset({"TL", "L_T1", "L_T2", "flicker", "drift"})

@@ -148,6 +148,9 @@ METRICS = {
                "regional temporal loss by estimated flow, values in [0,1]"),
         Metric("flicker", "lower", 3, "clip", False,
                "deviation over time of the mean colour change, 0-255"),
+        Metric("drift", "lower", 3, "clip", False,
+               "deviation over time of the mean foreground colour itself, 0-255; the composite's "
+               "is what it had before"),
     )
 }  # fmt: skip
 """Every metric, in the order of a table's columns."""

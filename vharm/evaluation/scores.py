@@ -133,14 +133,15 @@ def _over_time(
         name = "L_T1" if flow.exact else "L_T2"
         if name in metrics:
             found[name] = _finite(t.regional(output, prepared.masks, flow.flow, flow.valid))
-    if "flicker" in metrics and len(output) > 1 and prepared.keep:
+    if len(output) > 1 and prepared.keep:
         kept = prepared.keep
-        change = t.colour_change(
-            output[kept], prepared.sample.composite[kept].float(), prepared.masks[kept]
-        )
-        value = t.flicker(change)
-        if value is not None:
-            found["flicker"] = [value]
+        before = prepared.sample.composite[kept].float()
+        for name, beside in (("flicker", before), ("drift", torch.zeros_like(before))):
+            if name not in metrics:
+                continue
+            value = t.flicker(t.colour_change(output[kept], beside, prepared.masks[kept]))
+            if value is not None:
+                found[name] = [value]
     return {name: values for name, values in found.items() if values}
 
 

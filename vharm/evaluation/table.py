@@ -95,7 +95,7 @@ def notes(evaluation: Evaluation) -> list[str]:
 
 def as_markdown(evaluation: Evaluation) -> str:
     """Tables of totals, subsets and bins, with standard errors, and the notes."""
-    parts = ["# Evaluation", "", _markdown_table(evaluation, evaluation.totals, with_improved=True)]
+    parts = [_markdown_table(evaluation, evaluation.totals, with_improved=True)]
     for name, figures in evaluation.subsets.items():
         parts += ["", f"## {name}", "", _markdown_table(evaluation, figures)]
     metric, names = bins_header(evaluation)
@@ -173,7 +173,8 @@ def as_json(evaluation: Evaluation) -> str:
         "foreground_bins": {name: _figures(figures) for name, figures in e.bins.items()},
         "improved": e.improved, "exact_frames": e.exact, "flow": e.flow,
         "seconds": {"note": "of estimating and applying; not a benchmark", **e.seconds},
-        "notes": notes(e), "per_clip": [dataclasses.asdict(row) for row in e.rows],
+        "notes": notes(e), "markdown": as_markdown(e),
+        "per_clip": [dataclasses.asdict(row) for row in e.rows],
     }  # fmt: skip
     return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 

@@ -21,6 +21,7 @@ from .pixel import PixelMethod
 from .registry import MethodInfo, default_name, describe, get, names, register
 from .reinhard import Reinhard
 from .transfer import ColourTransfer
+from .vhmae import VhmaeMethod
 from .window import WindowMethod
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "PixelMethod",
     "Reinhard",
     "Shot",
+    "VhmaeMethod",
     "WindowMethod",
     "default_name",
     "describe",

@@ -95,7 +95,8 @@ class Method(ABC):
         summary: one line on what it does.
         when_to_use: a sentence for a list of methods.
         source: the work it comes from.
-        licence: of the method's code; weights state their own.
+        licence: of the method's code.
+        weights_licence: of the weights that come with vharm; "" where none do.
         needs_weights: whether it is of use only with trained weights.
         look_ahead: how many later frames must be known before a frame's Look; 0 for all
             frame-wise methods. Methods that keep what they know of earlier frames have a `shot`.
@@ -108,6 +109,7 @@ class Method(ABC):
     when_to_use: ClassVar[str]
     source: ClassVar[str]
     licence: ClassVar[str] = "Apache-2.0"
+    weights_licence: ClassVar[str] = ""
     needs_weights: ClassVar[bool] = False
     look_ahead: ClassVar[int] = 0
     batch: int = 8

@@ -42,10 +42,12 @@ class HarmonizerMethod(Method):
     name = "harmonizer"
     summary = "a network that sets six white-box filters (temperature ... shadow)"
     when_to_use = (
-        "when you have trained weights: a learned estimate whose six values can be edited by hand."
+        "first choice: a learned estimate whose six values can be edited by hand; its weights are "
+        "for non-commercial use."
     )
     source = "Ke et al., Harmonizer: Learning to Perform White-Box Harmonization, ECCV 2022"
     needs_weights = True
+    weights_licence = "CC BY-NC 4.0"
 
     def __init__(
         self,

@@ -60,24 +60,24 @@ class PixelMethod(Method):
     ) -> list[Look]:
         given = self.request(frames, masks, background, background_weight)
         use = given.usable()
-        looks: list[Look] = [self.unchanged() for _ in range(len(frames))]
+        looks: list[Look] = [self._unchanged() for _ in range(len(frames))]
         if not bool(use.any()):
             return looks
         source, inside = given.frames[use], given.masks[use]
         painted = self.render(given.seen()[use], inside).float().to(source.device)
-        made = self.fitted(source, painted, inside)
+        made = self._fitted(source, painted, inside)
         for look, i in zip(made, use.nonzero().flatten().tolist(), strict=True):
             looks[i] = look
         return looks
 
-    def fitted(self, source: Tensor, painted: Tensor, masks: Tensor) -> list[Look]:
+    def _fitted(self, source: Tensor, painted: Tensor, masks: Tensor) -> list[Look]:
         """Looks that do to the foregrounds of `source` what painting them did."""
         if self.look == "residual":
             return [ResidualLook(picture) for picture in (painted - source).cpu()]
         grids, _ = fit_lut(source, painted, masks, FITTED_SIZE, offset=True)
         return [LutLook(grid, title=f"vharm {self.name}") for grid in grids.cpu()]
 
-    def unchanged(self) -> Look:
+    def _unchanged(self) -> Look:
         """A Look that changes nothing."""
         if self.look == "residual":
             return ResidualLook(torch.zeros(3, 1, 1))

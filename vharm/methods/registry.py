@@ -17,6 +17,7 @@ from .huang import HuangMethod
 from .issam import IssamMethod
 from .mkl import Mkl
 from .reinhard import Reinhard
+from .vhmae import VhmaeMethod
 
 ENTRY_POINTS = "vharm.methods"
 
@@ -36,6 +37,7 @@ class MethodInfo:
     when_to_use: str
     source: str
     licence: str
+    weights_licence: str
     needs_weights: bool
     look_ahead: int
     available: bool
@@ -63,6 +65,7 @@ def register(cls: type[Method], *, replace: bool = False) -> type[Method]:
 
 _OWN = (
     Mkl, Reinhard, Histogram, HarmonizerMethod, HuangMethod, IssamMethod, ChenMethod, Co2NetMethod,
+    VhmaeMethod,
 )  # fmt: skip
 for _cls in _OWN:
     register(_cls)
@@ -129,20 +132,20 @@ def describe() -> list[MethodInfo]:
     for name, point in _plugins().items():
         if name in _methods:
             reason = f"the name is taken; {point.value} is not used"
-            rows.append(MethodInfo(name, "", "", point.value, "", False, 0, False, reason))
+            rows.append(MethodInfo(name, "", "", point.value, "", "", False, 0, False, reason))
             continue
         try:
             rows.append(_info(name, _load(point)))
         except RuntimeError as error:
-            rows.append(MethodInfo(name, "", "", point.value, "", False, 0, False, str(error)))
+            rows.append(MethodInfo(name, "", "", point.value, "", "", False, 0, False, str(error)))
     return rows
 
 
 def _info(name: str, cls: type[Method]) -> MethodInfo:
     reason = cls.why_not()
     return MethodInfo(
-        name, cls.summary, cls.when_to_use, cls.source, cls.licence, cls.needs_weights,
-        cls.look_ahead, reason is None, reason,
+        name, cls.summary, cls.when_to_use, cls.source, cls.licence, cls.weights_licence,
+        cls.needs_weights, cls.look_ahead, reason is None, reason,
     )  # fmt: skip
 
 

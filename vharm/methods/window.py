@@ -126,7 +126,7 @@ class WindowShot(Shot):
         method = self.method
         given = method.request(frames, masks, background, background_weight)
         use = given.usable()
-        self._due += [None if usable else method.unchanged() for usable in use.tolist()]
+        self._due += [None if usable else method._unchanged() for usable in use.tolist()]
         if not bool(use.any()):
             return self._looks(self._taken([None] * len(frames)))
         seen, inside = given.seen()[use], given.masks[use]
@@ -185,7 +185,7 @@ class WindowShot(Shot):
     def _looks(self, painted: Sequence[tuple[Entry, Tensor]]) -> list[Look]:
         made: deque[Look] = deque()
         for entry, picture in painted:
-            made += self.method.fitted(entry.frame, picture.to(entry.frame.device), entry.mask)
+            made += self.method._fitted(entry.frame, picture.to(entry.frame.device), entry.mask)
         looks: list[Look] = []
         while self._due and (self._due[0] is not None or made):
             waiting = self._due.popleft()

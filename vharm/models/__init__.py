@@ -20,6 +20,7 @@ from vharm.models.huang import Discriminator, Generator, Huang
 from vharm.models.issam import Issam
 from vharm.models.spynet import SpyNet
 from vharm.models.unet import UNet
+from vharm.models.vhmae import Painted, Vhmae, VhmaeSize
 from vharm.models.weights import (
     Weights,
     WeightsError,
@@ -38,9 +39,12 @@ __all__ = [
     "Harmonizer",
     "Huang",
     "Issam",
+    "Painted",
     "SpyNet",
     "Stage",
     "UNet",
+    "Vhmae",
+    "VhmaeSize",
     "Weights",
     "WeightsError",
     "inspect_weights",

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,18 @@ from typing import Any
 from vharm._version import __version__
 
 from . import checkpoint
-from .config import ConfigError, from_values, to_toml
+from .config import ConfigError, make_config, to_toml
 from .recipe import Recipe, get
 
 CARD_SUFFIX = ".md"
 # Settings that are paths.
-PLACES = ("data", "luts", "output", "pretrained", "start")
+PLACES = ("data", "clips", "luts", "output", "pretrained", "start")
 
 
 def export_weights(
     folder: str | PathLike[str], output: str | PathLike[str], *, best: bool = True,
     results: str | PathLike[str] | None = None, licence: str = "", data: str = "",
+    settings: Iterable[str] = (),
 ) -> list[Path]:  # fmt: skip
     """Writes a training's averaged weights and a model card.
 
@@ -35,13 +36,15 @@ def export_weights(
         results: JSON of `vharm eval`, for the card's table of results.
         licence: of the weights, such as "CC BY-NC 4.0".
         data: what they were trained on, in words.
+        settings: "key=value" texts for settings that say how the network is used, and not how it
+            was trained; see `Recipe.export_settings`.
 
     Returns:
         The files written: weights, then the card.
 
     Raises:
         CheckpointError: no usable checkpoint. ConfigError: `results` is not what `vharm eval`
-            writes.
+            writes, or a setting that is not one of use.
     """
     path = Path(folder) / (checkpoint.BEST if best else checkpoint.LAST)
     if best and not path.is_file() and (Path(folder) / checkpoint.LAST).is_file():
@@ -51,7 +54,13 @@ def export_weights(
         )
     state = checkpoint.load(path)
     kind = get(state["recipe"])
-    config = from_values(kind.config_class, state["config"])
+    settings = tuple(settings)
+    for setting in settings:
+        key = setting.partition("=")[0].strip()
+        if key not in kind.export_settings:
+            allowed = ", ".join(kind.export_settings) or "none"
+            raise ConfigError(f"--set: may be given at export: {allowed}; got {key!r}")
+    config = make_config(kind.config_class, None, settings, base=state["config"])
     # The recipe's data are not needed to write weights, and may not be on this machine.
     recipe = kind.__new__(kind)
     Recipe.__init__(recipe, config)

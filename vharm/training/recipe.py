@@ -46,12 +46,14 @@ class Recipe(ABC):
         name: how users ask for it.
         config_class: the settings it understands.
         watched: the validation figure that decides which checkpoint is the best.
+        export_settings: settings of how the network is used, which may still change at export.
         progress: share of the training that is done, set by the trainer before each step.
     """
 
     name: ClassVar[str]
     config_class: ClassVar[type[TrainingConfig]]
     watched: ClassVar[Figure]
+    export_settings: ClassVar[tuple[str, ...]] = ()
     progress: float = 0.0
 
     def __init__(self, config: TrainingConfig) -> None:

@@ -51,6 +51,8 @@ class HarmonizerConfig(TrainingConfig):
         drop_connect: rate of the last block.
         least_crop: least side of random crops, 1 for no crops.
         borrowed: share of training pictures that take a photograph without a mask and borrow one.
+        input_size: side at which users' frames are shown to the trained network; 0 is `size`.
+            Often more than that does better, as it shows smaller things.
         hold_out: share of the training pictures kept for choosing the best checkpoint.
     """
 
@@ -73,6 +75,7 @@ class HarmonizerConfig(TrainingConfig):
     drop_connect: float = 0.2
     least_crop: float = 0.6
     borrowed: float = 0.0
+    input_size: int = 0
     hold_out: float = 0.05
 
     def __post_init__(self) -> None:
@@ -103,6 +106,7 @@ class HarmonizerRecipe(Recipe):
     name: ClassVar[str] = "harmonizer"
     config_class: ClassVar[type[TrainingConfig]] = HarmonizerConfig
     watched: ClassVar[Figure] = Figure("fmse")
+    export_settings: ClassVar[tuple[str, ...]] = ("input_size",)
     config: HarmonizerConfig
 
     def __init__(self, config: HarmonizerConfig) -> None:
@@ -133,7 +137,8 @@ class HarmonizerRecipe(Recipe):
             ENCODERS[config.encoder](
                 width=config.width, depth=config.depth, drop_connect=config.drop_connect
             ),
-            cascade=config.cascade, regions=config.regions, input_size=config.size,
+            cascade=config.cascade, regions=config.regions,
+            input_size=config.input_size or config.size,
         )  # fmt: skip
         return {"harmonizer": network.to(memory_format=torch.channels_last)}
 
