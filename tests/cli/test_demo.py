@@ -36,7 +36,7 @@ def test_all_files_are_there_and_belong_together(vharm, tmp_path):
             assert reader.has_audio == (name not in ("mask", "truth"))
             assert len(list(reader)) == 10
     assert load_look(out / "look.cube").size == 33
-    assert json.loads((out / "look.json").read_text())["kind"] == "lut"
+    assert json.loads((out / "look.json").read_text())["kind"] == "filter"
     assert Image.open(out / "sheet.png").size[0] > 1000
     line = next(x for x in result.stdout.splitlines() if "foreground MSE" in x)
     before, after = map(float, line.split()[-2:])

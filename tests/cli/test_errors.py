@@ -78,7 +78,7 @@ def test_options_that_do_not_go_together(vharm, clip, tmp_path):
     fails(vharm(*base, "--look-in", look, "--method", "mkl"), 2, "--look-in")
     fails(vharm(*base, "--look-in", look), 2, "x.json")
     fails(vharm(*base, "--compare-out", "w.mp4"), 2, "--compare")
-    fails(vharm(*base, "--weights", "w.safetensors"), 2, "--weights")
+    fails(vharm(*base, "--method", "mkl", "--weights", "w.safetensors"), 2, "--weights")
     fails(vharm(*base, "--cube-out", "look.json"), 2, ".cube")
     fails(vharm(*base, "--encoder-option", "film"), 2, "NAME=VALUE")
     fails(vharm(*base, "--method", "mkll"), 2, "'mkl'")

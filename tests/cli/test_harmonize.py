@@ -28,7 +28,7 @@ def test_writes_the_output_and_a_summary(vharm, clip, tmp_path):
     out = tmp_path / "out.mp4"
     result = vharm("harmonize", clip[0], "--mask", clip[1], "-o", out)
     assert result.exit_code == 0, result.output
-    assert "method mkl (the default" in result.stderr
+    assert "method harmonizer (the default" in result.stderr
     assert "6 frames" in result.stdout
     assert "flicker" in result.stdout
     assert str(out) in result.stdout
@@ -50,7 +50,7 @@ def test_json_is_the_whole_of_stdout(vharm, clip, tmp_path):
     result = vharm("harmonize", clip[0], "-m", clip[1], "-o", out, "--json", "--temporal", "lock")
     report = json.loads(result.stdout)
     assert report["frames"] == 6
-    assert report["method"] == "mkl"
+    assert report["method"] == "harmonizer"
     assert report["temporal"] == "lock"
     assert report["files"] == {"output": str(out)}
     assert report["fps"] > 0

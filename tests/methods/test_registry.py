@@ -9,7 +9,7 @@ import pytest
 
 from vharm import methods
 from vharm.looks import LutLook
-from vharm.methods import Method, registry
+from vharm.methods import Method, harmonizer, huang, registry, vhmae
 
 
 class Plug(Method):
@@ -58,12 +58,27 @@ def plugins(monkeypatch):
 def test_names_and_default(plugins):
     plugins()
     assert methods.names() == [
-        "mkl", "reinhard", "histogram", "harmonizer", "huang", "issam", "chen", "co2net",
-        "vhmae",
+        "mkl", "reinhard", "histogram", "harmonizer", "huang", "issam", "chen", "co2net", "vhmae",
     ]  # fmt: skip
-    assert methods.default_name() == "mkl"
-    for name in ("mkl", "reinhard", "histogram"):
+    assert methods.default_name() == "harmonizer"
+    for name in ("mkl", "reinhard", "histogram", "harmonizer"):
         assert methods.get(name).name == name
+
+
+@pytest.fixture
+def weightless(monkeypatch, tmp_path):
+    """An installation that weights were left out of."""
+    for module in (harmonizer, huang, vhmae):
+        monkeypatch.setattr(module, "SHIPPED", tmp_path / "absent.safetensors")
+
+
+def test_without_weights_a_classical_method_is_the_default(plugins, weightless):
+    plugins()
+    assert methods.default_name() == "mkl"
+    row = next(row for row in methods.describe() if row.name == "harmonizer")
+    assert not row.available
+    assert "--weights FILE" in row.reason
+    assert "mkl" in row.reason
 
 
 @pytest.mark.parametrize(
@@ -83,9 +98,8 @@ def test_describe_says_what_works_and_why_not():
     rows = {row.name: row for row in methods.describe()}
     assert rows["mkl"].available
     assert rows["mkl"].reason is None
-    assert not rows["harmonizer"].available
-    assert "--weights FILE" in rows["harmonizer"].reason
-    assert "mkl" in rows["harmonizer"].reason
+    assert rows["harmonizer"].available
+    assert rows["harmonizer"].weights_licence == "CC BY-NC 4.0"
     for row in rows.values():
         assert row.summary
         assert row.when_to_use
@@ -99,7 +113,7 @@ def test_plugins_are_found_by_entry_point(plugins):
     row = next(r for r in methods.describe() if r.name == "plug")
     assert row.available
     assert row.summary == "does nothing"
-    assert methods.default_name() == "mkl"
+    assert methods.default_name() == "harmonizer"
 
 
 def test_broken_plugins_are_told_and_hide_nothing(plugins):
@@ -139,7 +153,7 @@ def test_register(monkeypatch):
         methods.register(object)
 
 
-def test_trained_methods_come_first(monkeypatch):
+def test_trained_methods_come_first(monkeypatch, weightless):
     class Trained(Plug):
         name = "trained"
         needs_weights = True

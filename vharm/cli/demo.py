@@ -36,8 +36,8 @@ def demo(
     background, moving, in two shots, with sound. Because the right colours are known, the result
     can be measured. Existing files of an earlier demo are replaced.
 
-    The wrong light is one that the default method can mend; the figures say how this one clip
-    came out and are no benchmark.
+    The wrong light changes colours alone, as vharm can; the figures say how this one clip came
+    out and are no benchmark.
     """
     width, height = o.size_of(size)
     out.mkdir(parents=True, exist_ok=True)

@@ -42,8 +42,8 @@ class HarmonizerMethod(Method):
     name = "harmonizer"
     summary = "a network that sets six white-box filters (temperature ... shadow)"
     when_to_use = (
-        "first choice: a learned estimate whose six values can be edited by hand; its weights are "
-        "for non-commercial use."
+        "first: a learned estimate, and six values that can be edited by hand; its weights are for "
+        "non-commercial use."
     )
     source = "Ke et al., Harmonizer: Learning to Perform White-Box Harmonization, ECCV 2022"
     needs_weights = True
