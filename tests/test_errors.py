@@ -116,10 +116,10 @@ def test_no_cuda_is_said():
 
 
 def test_wrong_weights(tmp_path, monkeypatch):
-    from vharm.methods import harmonizer
+    from vharm.methods import shipped
     from vharm.models.weights import WeightsError
 
-    monkeypatch.setattr(harmonizer, "SHIPPED", tmp_path / "absent.safetensors")
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
 
     with pytest.raises(WeightsError, match="without trained weights"):
         harmonize(clip(), box(), method="harmonizer")

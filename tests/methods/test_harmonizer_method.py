@@ -8,8 +8,7 @@ import torch
 
 from vharm import methods, ops
 from vharm.looks import FilterLook
-from vharm.methods import HarmonizerMethod
-from vharm.methods import harmonizer as harmonizer_module
+from vharm.methods import HarmonizerMethod, shipped
 from vharm.models.efficientnet import EncoderConfig
 from vharm.models.harmonizer import Harmonizer
 from vharm.models.weights import WeightsError, save_weights
@@ -35,7 +34,7 @@ def method(weights):
 
 
 def test_without_weights_it_says_what_to_do(monkeypatch, tmp_path):
-    monkeypatch.setattr(harmonizer_module, "SHIPPED", tmp_path / "absent.safetensors")
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
     assert "weights" in methods.HarmonizerMethod.why_not()
     with pytest.raises(WeightsError, match=r"--weights FILE.*weights=.*mkl, reinhard"):
         methods.get("harmonizer")

@@ -10,7 +10,7 @@ import torch
 import vharm
 from vharm import methods
 from vharm.looks import LutLook, ResidualLook
-from vharm.methods import huang as huang_module
+from vharm.methods import shipped
 from vharm.models import Huang, WeightsError, save_weights
 
 torch.set_num_threads(1)
@@ -46,11 +46,11 @@ def sample():
 
 
 def test_without_weights_it_says_what_to_do(monkeypatch, tmp_path):
-    monkeypatch.setattr(huang_module, "SHIPPED", tmp_path / "absent.safetensors")
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
     assert "weights" in methods.HuangMethod.why_not()
     with pytest.raises(WeightsError, match=r"--weights FILE.*weights=.*mkl, reinhard"):
         methods.get("huang")
-    monkeypatch.setattr(huang_module, "SHIPPED", written(tmp_path / "here.safetensors"))
+    written(tmp_path / "huang.safetensors")
     assert methods.HuangMethod.why_not() is None
     assert methods.get("huang").predicts_masks
 

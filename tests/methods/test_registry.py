@@ -9,7 +9,7 @@ import pytest
 
 from vharm import methods
 from vharm.looks import LutLook
-from vharm.methods import Method, harmonizer, huang, registry, vhmae
+from vharm.methods import Method, registry, shipped
 
 
 class Plug(Method):
@@ -68,8 +68,7 @@ def test_names_and_default(plugins):
 @pytest.fixture
 def weightless(monkeypatch, tmp_path):
     """An installation that weights were left out of."""
-    for module in (harmonizer, huang, vhmae):
-        monkeypatch.setattr(module, "SHIPPED", tmp_path / "absent.safetensors")
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
 
 
 def test_without_weights_a_classical_method_is_the_default(plugins, weightless):

@@ -9,7 +9,7 @@ import torch
 from vharm import methods
 from vharm.evaluation.grid import grid_energy
 from vharm.looks import LutLook, ResidualLook
-from vharm.methods import vhmae as vhmae_module
+from vharm.methods import shipped
 from vharm.methods.vhmae import VhmaeMethod, low_pass
 from vharm.models.vhmae import Vhmae, VhmaeSize
 from vharm.models.weights import WeightsError, save_weights
@@ -50,7 +50,7 @@ def scene():
 
 
 def test_without_weights_it_says_what_to_do(monkeypatch, tmp_path):
-    monkeypatch.setattr(vhmae_module, "SHIPPED", tmp_path / "absent.safetensors")
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
     assert "weights" in VhmaeMethod.why_not()
     with pytest.raises(WeightsError, match=r"--weights FILE.*weights=.*mkl, reinhard"):
         methods.get("vhmae")

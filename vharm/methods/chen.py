@@ -5,20 +5,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
-from .issam import found_weights, no_weights, square_or_multiple
+from . import shipped
+from .issam import square_or_multiple
 from .window import Entry, WindowMethod
 
 if TYPE_CHECKING:
     from vharm.flow import FlowCache
     from vharm.models.issam import Painted
-
-SHIPPED = Path(__file__).parent.parent / "weights" / "chen.safetensors"
 
 
 class ChenMethod(WindowMethod):
@@ -68,7 +66,7 @@ class ChenMethod(WindowMethod):
         from vharm.models.chen import Chen
 
         super().__init__(look=look)
-        self.network = Chen.from_weights(found_weights(self.name, weights, SHIPPED)).to(device)
+        self.network = Chen.from_weights(shipped.chosen(self.name, weights)).to(device)
         self.device = torch.device(device)
         self.flow = open_estimator(flow, weights=flow_weights, device=device)
         self.look_behind = self.network.reach
@@ -77,7 +75,7 @@ class ChenMethod(WindowMethod):
 
     @classmethod
     def why_not(cls) -> str | None:
-        return None if SHIPPED.is_file() else no_weights(cls.name)
+        return shipped.why_missing(cls.name)
 
     def working_size(self, height: int, width: int) -> tuple[int, int]:
         """The network's own square whatever the aspect, as it was trained."""

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,14 +11,8 @@ from torch import Tensor
 from vharm.looks import FilterLook, Look
 from vharm.ops.filters import filter_statistics
 
+from . import shipped
 from .base import Method
-
-SHIPPED = Path(__file__).parent.parent / "weights" / "harmonizer.safetensors"
-NO_WEIGHTS = (
-    "harmonizer: this installation comes without trained weights; give a file with `--weights "
-    "FILE` or `weights=`, a vharm .safetensors file or a published Harmonizer checkpoint (.pth), "
-    "or use a method that needs none: mkl, reinhard or histogram"
-)
 
 
 class HarmonizerMethod(Method):
@@ -57,22 +50,19 @@ class HarmonizerMethod(Method):
         quantized_contrast: bool | None = None,
     ) -> None:
         from vharm.models.harmonizer import Harmonizer
-        from vharm.models.weights import CHECKPOINT_SUFFIXES, WeightsError
+        from vharm.models.weights import CHECKPOINT_SUFFIXES
 
-        if weights is None:
-            if not SHIPPED.is_file():
-                raise WeightsError(NO_WEIGHTS)
-            weights = SHIPPED
+        weights = shipped.chosen(self.name, weights)
         network = Harmonizer.from_weights(weights).to(device).eval()
         self.network = network.to(memory_format=torch.channels_last)
         self.device = torch.device(device)
         if quantized_contrast is None:
-            quantized_contrast = Path(weights).suffix.lower() in CHECKPOINT_SUFFIXES
+            quantized_contrast = weights.suffix.lower() in CHECKPOINT_SUFFIXES
         self.quantized_contrast = quantized_contrast
 
     @classmethod
     def why_not(cls) -> str | None:
-        return None if SHIPPED.is_file() else NO_WEIGHTS
+        return shipped.why_missing(cls.name)
 
     def working_size(self, height: int, width: int) -> tuple[int, int]:
         """The network's own square whatever the aspect, as it was trained."""

@@ -4,19 +4,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from . import shipped
 from .pixel import PixelMethod
-
-SHIPPED = Path(__file__).parent.parent / "weights" / "huang.safetensors"
-NO_WEIGHTS = (
-    "huang: this installation comes without trained weights; give a file with `--weights FILE` or "
-    "`weights=`, as `vharm train huang` and `vharm export` make them, or use a method that needs "
-    "none: mkl, reinhard or histogram"
-)
 
 
 class HuangMethod(PixelMethod):
@@ -53,13 +46,9 @@ class HuangMethod(PixelMethod):
         look: str = "lut",
     ) -> None:
         from vharm.models.huang import Huang
-        from vharm.models.weights import WeightsError
 
         super().__init__(look=look)
-        if weights is None:
-            if not SHIPPED.is_file():
-                raise WeightsError(NO_WEIGHTS)
-            weights = SHIPPED
+        weights = shipped.chosen(self.name, weights)
         networks = Huang.from_weights(weights).to(device).eval()
         self.networks = networks.to(memory_format=torch.channels_last)
         self.device = torch.device(device)
@@ -67,7 +56,7 @@ class HuangMethod(PixelMethod):
 
     @classmethod
     def why_not(cls) -> str | None:
-        return None if SHIPPED.is_file() else NO_WEIGHTS
+        return shipped.why_missing(cls.name)
 
     def working_size(self, height: int, width: int) -> tuple[int, int]:
         """The square the networks were trained at, whatever the aspect."""

@@ -4,38 +4,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from . import shipped
 from .pixel import PixelMethod
-
-SHIPPED = Path(__file__).parent.parent / "weights" / "issam.safetensors"
-
-
-def no_weights(name: str) -> str:
-    """What to say where a network's weights are not there."""
-    return (
-        f"{name}: this installation comes without trained weights; give a file with `--weights "
-        f"FILE` or `weights=` (`vharm train {name}` makes one), or use a method that needs none: "
-        "mkl, reinhard or histogram"
-    )
-
-
-def found_weights(name: str, given: str | os.PathLike[str] | None, shipped: Path) -> Path:
-    """The file given, or the one that comes with vharm.
-
-    Raises:
-        vharm.models.weights.WeightsError: neither is there.
-    """
-    from vharm.models.weights import WeightsError
-
-    if given is not None:
-        return Path(given)
-    if not shipped.is_file():
-        raise WeightsError(no_weights(name))
-    return shipped
 
 
 def square_or_multiple(side: int | None, multiple: int, own: tuple[int, int]) -> tuple[int, int]:
@@ -86,12 +60,12 @@ class IssamMethod(PixelMethod):
         from vharm.models.issam import Issam
 
         super().__init__(look=look)
-        self.network = Issam.from_weights(found_weights(self.name, weights, SHIPPED)).to(device)
+        self.network = Issam.from_weights(shipped.chosen(self.name, weights)).to(device)
         self.device = torch.device(device)
 
     @classmethod
     def why_not(cls) -> str | None:
-        return None if SHIPPED.is_file() else no_weights(cls.name)
+        return shipped.why_missing(cls.name)
 
     def working_size(self, height: int, width: int) -> tuple[int, int]:
         """The network's own square whatever the aspect, as it was trained."""

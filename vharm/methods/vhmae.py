@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -12,13 +11,9 @@ from torch import Tensor
 
 from vharm.looks import Look, ResidualLook
 
+from . import shipped
 from .pixel import PixelMethod
 
-SHIPPED = Path(__file__).parent.parent / "weights" / "vhmae.safetensors"
-NO_WEIGHTS = (
-    "vhmae: this installation comes without trained weights; give a vharm .safetensors file with "
-    "`--weights FILE` or `weights=`, or use a method that needs none: mkl, reinhard or histogram"
-)
 LOOKS = ("lut", "residual", "raw")
 # Of the low-pass, in patches: what is left cannot follow the patches' grid.
 SIGMA = 0.5
@@ -60,16 +55,12 @@ class VhmaeMethod(PixelMethod):
         side: int | None = None,
     ) -> None:
         from vharm.models.vhmae import Vhmae
-        from vharm.models.weights import WeightsError
 
         if look not in LOOKS:
             raise ValueError(f"look: expected one of {', '.join(LOOKS)}, got {look!r}")
         super().__init__(look="lut" if look == "lut" else "residual")
         self.raw = look == "raw"
-        if weights is None:
-            if not SHIPPED.is_file():
-                raise WeightsError(NO_WEIGHTS)
-            weights = SHIPPED
+        weights = shipped.chosen(self.name, weights)
         self.network = Vhmae.from_weights(weights).to(device).eval()
         self.device = torch.device(device)
         self.side = self.network.input_size if side is None else side
@@ -78,7 +69,7 @@ class VhmaeMethod(PixelMethod):
 
     @classmethod
     def why_not(cls) -> str | None:
-        return None if SHIPPED.is_file() else NO_WEIGHTS
+        return shipped.why_missing(cls.name)
 
     def working_size(self, height: int, width: int) -> tuple[int, int]:
         """Whole patches; the longer side is `side`, the aspect is kept.
