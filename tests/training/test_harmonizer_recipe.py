@@ -237,3 +237,11 @@ def test_recipes_by_name() -> None:
     assert get_recipe("harmonizer") is HarmonizerRecipe
     with pytest.raises(ConfigError, match="did you mean 'harmonizer'"):
         get_recipe("harmonise")
+
+
+def test_export_may_say_how_the_network_is_used(trained: Path, tmp_path: Path) -> None:
+    weights, card = export_weights(trained, tmp_path, settings=["input_size=48"])
+    assert inspect_weights(weights)["config"]["input_size"] == 48
+    assert "input_size = 48" in card.read_text()
+    with pytest.raises(ConfigError, match="may be given at export: input_size; got 'width'"):
+        export_weights(trained, tmp_path, settings=["width=1"])
