@@ -11,11 +11,10 @@ import importlib.resources
 from string import Template
 
 from .entries import COMPOSITE
-from .gallery import GalleryClip
 from .protocol import METRICS
 from .report_charts import dot_chart, line_chart
 from .report_images import RAMP, data_uri, error_picture, error_scale
-from .result import Evaluation, Figures
+from .result import Evaluation, Figures, GalleryClip
 from .table import bins_header, cell, improved, notes
 
 COLOURS = 8

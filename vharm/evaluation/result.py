@@ -6,12 +6,52 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from .accumulate import Figure
-from .gallery import GalleryClip
 from .protocol import METRICS, Protocol
 
 Figures = dict[str, dict[str, Figure]]
 """Means by method and metric."""
+
+
+@dataclass(frozen=True)
+class GalleryClip:
+    """One clip in pictures, all of one size.
+
+    Attributes:
+        clip: the sample's name.
+        subset: the sample's.
+        reasons: why it is shown, such as "worst of mkl".
+        method: the one to show first.
+        frame: which frame is shown: the one with the largest foreground error of `method`.
+        frames: how many there are.
+        ratio: the foreground's share of that frame.
+        composite: uint8 [h,w,3].
+        target: uint8 [h,w,3], or None.
+        mask: uint8 [h,w].
+        outputs: by method (without the composite), uint8 [h,w,3].
+        errors: by method, float32 [h,w], 0 to 255: mean over channels of the distance to the
+            target; to the composite where there is no target.
+        scores: by method and metric, means over the clip.
+        series: for clips, by name and method, one number for each frame, None where its mask is
+            empty: "fMSE" and "change", the mean foreground luma after minus before.
+    """
+
+    clip: str
+    subset: str
+    reasons: tuple[str, ...]
+    method: str
+    frame: int
+    frames: int
+    ratio: float
+    composite: np.ndarray
+    target: np.ndarray | None
+    mask: np.ndarray
+    outputs: dict[str, np.ndarray]
+    errors: dict[str, np.ndarray]
+    scores: dict[str, dict[str, float]]
+    series: dict[str, dict[str, list[float | None]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from .checkpoint import CheckpointError
 from .config import ConfigError, TrainingConfig, make_config, to_toml
 from .export import export_weights
 from .recipe import Figure, Recipe, register
-from .recipe import get as get_recipe
-from .recipe import names as recipe_names
+from .registry import get as get_recipe
+from .registry import names as recipe_names
 from .resuming import continued
 from .trainer import Outcome, Trainer, TrainingDivergedError
 

@@ -15,7 +15,8 @@ from vharm._version import __version__
 
 from . import checkpoint
 from .config import ConfigError, make_config, to_toml
-from .recipe import Recipe, get
+from .recipe import Recipe
+from .registry import get
 
 CARD_SUFFIX = ".md"
 # Settings that are paths.

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
-from .config import ConfigError, TrainingConfig
+from .config import TrainingConfig
 from .order import Key
 
 
@@ -111,34 +110,11 @@ class Recipe(ABC):
         """Writes what users load, as float16 safetensors; `facts` go into the file's header."""
 
 
-_recipes: dict[str, type[Recipe]] = {}
+RECIPES: dict[str, type[Recipe]] = {}
+"""By name; `registry` sees to it that vharm's own are in it."""
 
 
 def register(cls: type[Recipe]) -> type[Recipe]:
     """Adds a recipe under its name; usable as a decorator."""
-    _recipes[cls.name] = cls
+    RECIPES[cls.name] = cls
     return cls
-
-
-def names() -> list[str]:
-    """Methods that can be trained."""
-    _load()
-    return list(_recipes)
-
-
-def get(name: str) -> type[Recipe]:
-    """The recipe of a method.
-
-    Raises:
-        ConfigError: there is none of that name.
-    """
-    _load()
-    if name in _recipes:
-        return _recipes[name]
-    close = difflib.get_close_matches(name, _recipes, n=1, cutoff=0.4)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise ConfigError(f"no recipe for {name!r}{hint} (there are {', '.join(_recipes)})")
-
-
-def _load() -> None:
-    from . import recipes  # noqa: F401  (registers them)
