@@ -94,8 +94,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.device not in DEVICES:
             raise ConfigError(f'device: expected "cpu", "cuda" or "", got {self.device!r}')
-        _one_of("precision", self.precision, PRECISIONS)
-        _one_of("schedule", self.schedule, SCHEDULES)
+        check_choice(self, "precision", PRECISIONS)
+        check_choice(self, "schedule", SCHEDULES)
         for name in ("steps", "batch", "size", "log_every", "validate_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: expected a positive number, got {getattr(self, name)}")
@@ -254,7 +254,18 @@ def _name(wanted: Any) -> str:
     return " or ".join(kind.__name__ for kind in typing.get_args(wanted) or (wanted,))
 
 
-def _one_of(name: str, value: str, allowed: Iterable[str]) -> None:
-    allowed = tuple(allowed)
+def check_choice(config: TrainingConfig, name: str, allowed: Iterable[str]) -> None:
+    """Raises a ConfigError unless the setting is one of those allowed."""
+    value, allowed = getattr(config, name), tuple(allowed)
     if value not in allowed:
         raise ConfigError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
+
+
+def check_share(config: TrainingConfig, *names: str, zero: bool = True, one: bool = True) -> None:
+    """Raises a ConfigError unless the settings lie between 0 and 1, these included or not."""
+    for name in names:
+        value = getattr(config, name)
+        inside = (value >= 0 if zero else value > 0) and (value <= 1 if one else value < 1)
+        if not inside:
+            limits = f"{'[' if zero else '('}0, 1{']' if one else ')'}"
+            raise ConfigError(f"{name}: expected a share in {limits}, got {value}")

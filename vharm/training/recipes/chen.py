@@ -20,7 +20,7 @@ from vharm.flow import ESTIMATORS, open_estimator
 from vharm.models.chen import DIRECTIONS, Chen
 from vharm.models.weights import save_weights
 
-from ..config import ConfigError, TrainingConfig
+from ..config import ConfigError, TrainingConfig, check_choice, check_share
 from ..dances import Clips, DanceSet, Mixed, RecolouredClips, Recolouring, collate
 from ..pictures import VALIDATION_SEED, open_pictures
 from ..recipe import Figure, KeyedSet, Recipe, Update, register
@@ -77,17 +77,11 @@ class ChenConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, allowed in (("flow", ESTIMATORS), ("directions", DIRECTIONS)):
-            if getattr(self, name) not in allowed:
-                raise ConfigError(
-                    f"{name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}"
-                )
-        if not 0 <= self.frozen <= 1:
-            raise ConfigError(f"frozen: expected a share in [0, 1], got {self.frozen}")
-        if not 0 < self.hold_out < 1:
-            raise ConfigError(f"hold_out: expected a share in (0, 1), got {self.hold_out}")
-        if not 0 < self.least_crop <= 1:
-            raise ConfigError(f"least_crop: expected a share in (0, 1], got {self.least_crop}")
+        check_choice(self, "flow", ESTIMATORS)
+        check_choice(self, "directions", DIRECTIONS)
+        check_share(self, "frozen")
+        check_share(self, "hold_out", zero=False, one=False)
+        check_share(self, "least_crop", zero=False)
         if self.clip_every < 1:
             raise ConfigError(f"clip_every: expected 1 or more, got {self.clip_every}")
 

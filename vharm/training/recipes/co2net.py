@@ -18,7 +18,7 @@ from vharm.models.color_mapping import NEIGHBOURS, Refinement, WindowTable, fram
 from vharm.models.issam import Issam
 from vharm.models.weights import save_weights
 
-from ..config import ConfigError, TrainingConfig
+from ..config import ConfigError, TrainingConfig, check_share
 from ..dances import Clips, DanceSet, Recolouring, collate
 from ..normalised import foreground_normalised
 from ..pictures import VALIDATION_SEED, open_pictures
@@ -54,10 +54,8 @@ class Co2NetConfig(TrainingConfig):
         super().__post_init__()
         if self.frames < 3 or self.frames % 2 == 0:
             raise ConfigError(f"frames: expected an odd number of 3 or more, got {self.frames}")
-        if not 0 < self.hold_out < 1:
-            raise ConfigError(f"hold_out: expected a share in (0, 1), got {self.hold_out}")
-        if not 0 < self.least_crop <= 1:
-            raise ConfigError(f"least_crop: expected a share in (0, 1], got {self.least_crop}")
+        check_share(self, "hold_out", zero=False, one=False)
+        check_share(self, "least_crop", zero=False)
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from vharm import ops
-from vharm.data.composing import Composer
-from vharm.data.luts import load_luts, resampled
+from vharm.data.luts import load_luts
 from vharm.models.efficientnet import EncoderConfig, load_imagenet_backbone
 from vharm.models.harmonizer import Harmonizer
 from vharm.models.weights import load_weights, save_weights
 from vharm.ops.filters import DEFAULT_FILTERS
 
 from .. import losses
-from ..config import ConfigError, TrainingConfig
+from ..composites import CompositeConfig, make_composer
+from ..config import ConfigError, TrainingConfig, check_choice, check_share
 from ..pictures import Item, PictureSet, Validation, collate, open_pictures
 from ..recipe import Figure, Recipe, Update, register
 
@@ -28,8 +28,8 @@ ENCODERS = {"b0": EncoderConfig, "lite0": EncoderConfig.lite}
 
 
 @dataclass(frozen=True)
-class HarmonizerConfig(TrainingConfig):
-    """Settings of Harmonizer's training; see `TrainingConfig` for the others.
+class HarmonizerConfig(CompositeConfig):
+    """Settings of Harmonizer's training; see `CompositeConfig` for the others.
 
     Attributes:
         encoder: "b0", the paper's EfficientNet-B0, or "lite0", its Lite form.
@@ -43,17 +43,9 @@ class HarmonizerConfig(TrainingConfig):
         loss: how stages' losses are combined for composites made by filters, see
             `vharm.training.losses.LOSSES`.
         composite_weight: of the last stage's loss for all other composites.
-        shares: how often composites are made by filters, by tables, by transfer. Of a set with
-            composites of its own only filters are used, unless this says otherwise.
-        own: of such a set, how often its own composite is taken; 0.5 in the paper.
-        jitter: of whole photographs, see `vharm.data.composing.Composer`.
-        grade: how often the background is recoloured instead.
         drop_connect: rate of the last block.
-        least_crop: least side of random crops, 1 for no crops.
-        borrowed: share of training pictures that take a photograph without a mask and borrow one.
         input_size: side at which users' frames are shown to the trained network; 0 is `size`.
             Often more than that does better, as it shows smaller things.
-        hold_out: share of the training pictures kept for choosing the best checkpoint.
     """
 
     batch: int = 16
@@ -68,32 +60,14 @@ class HarmonizerConfig(TrainingConfig):
     start: str = ""
     loss: str = "dynamic-released"
     composite_weight: float = 10.0
-    shares: tuple[float, ...] = (1.0, 0.7, 0.3)
-    own: float = 0.5
-    jitter: float = 0.2
-    grade: float = 0.1
     drop_connect: float = 0.2
-    least_crop: float = 0.6
-    borrowed: float = 0.0
     input_size: int = 0
-    hold_out: float = 0.05
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, allowed in (("encoder", ENCODERS), ("loss", losses.LOSSES)):
-            if getattr(self, name) not in allowed:
-                raise ConfigError(
-                    f"{name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}"
-                )
-        for name in ("borrowed", "drop_connect", "grade"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name}: expected a share in [0, 1), got {getattr(self, name)}")
-        if not 0 < self.least_crop <= 1:
-            raise ConfigError(f"least_crop: expected a share in (0, 1], got {self.least_crop}")
-        if not 0 < self.hold_out < 1:
-            raise ConfigError(f"hold_out: expected a share in (0, 1), got {self.hold_out}")
-        if not 0 <= self.own <= 1:
-            raise ConfigError(f"own: expected a share in [0, 1], got {self.own}")
+        check_choice(self, "encoder", ENCODERS)
+        check_choice(self, "loss", losses.LOSSES)
+        check_share(self, "drop_connect", one=False)
         for name in ("width", "depth"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name}: expected more than 0, got {getattr(self, name)}")
@@ -116,19 +90,10 @@ class HarmonizerRecipe(Recipe):
             borrowed=config.borrowed, least_crop=config.least_crop, own=config.own,
         )  # fmt: skip
         luts = load_luts(config.luts, "train") if config.luts else ()
-        shares = config.shares if luts or len(config.shares) != 3 else self._without_luts()
-        if held.has_composites and config.shares == HarmonizerConfig.shares:
-            shares = (1.0, 0.0, 0.0)
-        self.composer = Composer(
-            shares, resampled(luts) if luts else None, config.filters, config.jitter,
-            config.grade, config.seed,
-        )  # fmt: skip
+        self.composer = make_composer(
+            config, luts, config.filters, has_composites=held.has_composites
+        )
         self.validation = Validation(held, luts, config.size, config.filters, config.pictures)
-
-    def _without_luts(self) -> tuple[float, ...]:
-        if self.config.shares[1] > 0 and self.config.shares != HarmonizerConfig.shares:
-            raise ConfigError("luts: expected look-up tables for the share of 'lut', got none")
-        return (self.config.shares[0], 0.0, self.config.shares[2])
 
     def bare_networks(self) -> dict[str, nn.Module]:
         config = self.config

@@ -17,7 +17,7 @@ from vharm.models.unet import DEPTH, WIDEST, WIDTH
 from vharm.models.weights import save_weights
 
 from .. import adversarial
-from ..config import ConfigError, TrainingConfig
+from ..config import ConfigError, TrainingConfig, check_choice, check_share
 from ..pairs import Paint, open_pairs
 from ..recipe import Figure, Recipe, Update, register
 
@@ -79,20 +79,15 @@ class HuangConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, allowed in (("temporal", adversarial.TEMPORAL), ("mask_input", MASK_INPUTS)):
-            if getattr(self, name) not in allowed:
-                raise ConfigError(
-                    f"{name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}"
-                )
+        check_choice(self, "temporal", adversarial.TEMPORAL)
+        check_choice(self, "mask_input", MASK_INPUTS)
         for name in ("temporal_weight", "adversarial_weight"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}: expected 0 or more, got {getattr(self, name)}")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"betas: expected two numbers in [0, 1), got {self.betas}")
-        if not 0 < self.least_crop <= 1:
-            raise ConfigError(f"least_crop: expected a share in (0, 1], got {self.least_crop}")
-        if not 0 < self.hold_out < 1:
-            raise ConfigError(f"hold_out: expected a share in (0, 1), got {self.hold_out}")
+        check_share(self, "least_crop", zero=False)
+        check_share(self, "hold_out", zero=False, one=False)
         if not 0 <= self.min_coverage < self.max_coverage <= 1:
             raise ConfigError(
                 "min_coverage: expected 0 <= min_coverage < max_coverage <= 1, got "

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from vharm import ops
-from vharm.data.composing import Composer
-from vharm.data.luts import Lut, load_luts, resampled
+from vharm.data.luts import load_luts
 from vharm.models.issam import DEVIATION, Issam
 from vharm.models.weights import load_weights, save_weights
 from vharm.ops.filters import DEFAULT_FILTERS
 
+from ..composites import CompositeConfig, make_composer
 from ..config import ConfigError, TrainingConfig
 from ..dances import Clips, DanceSet, Recolouring
 from ..dances import collate as collate_clips
@@ -26,12 +26,11 @@ from ..pictures import Item, Items, Validation, collate, open_pictures
 from ..recipe import Figure, KeyedSet, Recipe, Update, register
 
 FITTED_SIZE = 33
-SHARES = (1.0, 0.7, 0.3)
 
 
 @dataclass(frozen=True)
-class IssamConfig(TrainingConfig):
-    """Settings of iS2AM's training; see `TrainingConfig` for the others.
+class IssamConfig(CompositeConfig):
+    """Settings of iS2AM's training; see `CompositeConfig` for the others.
 
     Attributes:
         width, depth, nonlocal_levels, window: of the network, see `vharm.models.Issam`.
@@ -39,12 +38,6 @@ class IssamConfig(TrainingConfig):
         temporal: weight of the whole-frame squared difference between a frame and the one before
             it, warped by the true flow; the training then sees photographs set in motion, two
             frames each. 0.01 is what video tables call "Huang et al."; 0 trains on single frames.
-        shares: how often composites of single frames are made by filters, by tables, by transfer.
-        own: of a set that has composites, how often its own is taken; the others are made anew.
-        jitter, grade: see `vharm.data.composing.Composer`.
-        least_crop: least side of random crops, 1 for no crops.
-        borrowed: share of training pictures that take a photograph without a mask and borrow one.
-        hold_out: share of the training pictures kept for choosing the best checkpoint.
     """
 
     batch: int = 16
@@ -55,23 +48,10 @@ class IssamConfig(TrainingConfig):
     window: int = 4
     start: str = ""
     temporal: float = 0.0
-    shares: tuple[float, ...] = SHARES
     own: float = 1.0
-    jitter: float = 0.2
-    grade: float = 0.1
-    least_crop: float = 0.6
-    borrowed: float = 0.0
-    hold_out: float = 0.05
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.own <= 1:
-            raise ConfigError(f"own: expected a share in [0, 1], got {self.own}")
-        for name in ("borrowed", "hold_out", "grade"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name}: expected a share in [0, 1), got {getattr(self, name)}")
-        if not 0 < self.least_crop <= 1:
-            raise ConfigError(f"least_crop: expected a share in (0, 1], got {self.least_crop}")
         if self.temporal < 0:
             raise ConfigError(f"temporal: expected 0 or more, got {self.temporal}")
 
@@ -98,7 +78,7 @@ class IssamRecipe(Recipe):
                 pictures.scenes, config.size, 2, seed=config.seed, recolour=Recolouring(luts),
                 least_crop=config.least_crop,
             )  # fmt: skip
-        self.composer = picture_composer(config, luts)
+        self.composer = make_composer(config, luts)
         self.validation = Validation(held, luts, config.size, DEFAULT_FILTERS, config.pictures)
 
     def bare_networks(self) -> dict[str, nn.Module]:
@@ -159,21 +139,6 @@ class IssamRecipe(Recipe):
             metadata=facts,
         )  # fmt: skip
         return [path]
-
-
-def picture_composer(config: Any, luts: Sequence[Lut]) -> Composer:
-    """Composites of single photographs; without tables their share is 0 unless it was asked for.
-
-    Raises:
-        ConfigError: a share of tables was asked for, and there are none.
-    """
-    shares = config.shares
-    if not luts and len(shares) == len(SHARES):
-        if shares[1] > 0 and shares != SHARES:
-            raise ConfigError("luts: expected look-up tables for the share of 'lut', got none")
-        shares = (shares[0], 0.0, shares[2])
-    tables = resampled(luts) if luts else None
-    return Composer(shares, tables, DEFAULT_FILTERS, config.jitter, config.grade, config.seed)
 
 
 def fill_base(network: nn.Module, path: str) -> None:

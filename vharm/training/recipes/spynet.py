@@ -20,7 +20,7 @@ from vharm.flow import Dis, FlowEstimator, NoFlow, SpyNetFlow
 from vharm.models.spynet import CHANNELS, COARSEST, MULTIPLE, SpyNet
 from vharm.models.weights import load_weights, save_weights
 
-from ..config import ConfigError, TrainingConfig
+from ..config import ConfigError, TrainingConfig, check_share
 from ..dances import Clips, DanceSet, Recolouring, collate
 from ..pictures import VALIDATION_SEED, open_pictures
 from ..recipe import Figure, Recipe, Update, register
@@ -57,8 +57,7 @@ class SpyNetConfig(TrainingConfig):
         super().__post_init__()
         if self.size % MULTIPLE:
             raise ConfigError(f"size: expected a multiple of {MULTIPLE}, got {self.size}")
-        if not 0 < self.hold_out < 1:
-            raise ConfigError(f"hold_out: expected a share in (0, 1), got {self.hold_out}")
+        check_share(self, "hold_out", zero=False, one=False)
         if self.levels < 0:
             raise ConfigError(f"levels: expected 0 or more, got {self.levels}")
 

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from vharm import ops
 from vharm.data import seeding
 from vharm.data.augment import resized
-from vharm.data.composing import Composer
-from vharm.data.luts import load_luts, resampled
+from vharm.data.luts import load_luts
 from vharm.evaluation.grid import GridEnergy, grid_energy
 from vharm.models.vhmae import PAINTS, PATCH, SIZES, Vhmae
 from vharm.models.weights import load_weights, save_weights
 from vharm.ops.filters import DEFAULT_FILTERS
 
 from .. import masked_losses
-from ..config import ConfigError, TrainingConfig
+from ..composites import CompositeConfig, make_composer
+from ..config import ConfigError, TrainingConfig, check_choice, check_share
 from ..order import Key
 from ..pictures import Validation, open_pictures
 from ..recipe import Figure, Recipe, Update, register
@@ -33,8 +33,8 @@ LUT_SIZE = 33
 
 
 @dataclass(frozen=True)
-class VhmaeConfig(TrainingConfig):
-    """Settings of VHMAE's training; see `TrainingConfig` for the others.
+class VhmaeConfig(CompositeConfig):
+    """Settings of VHMAE's training; see `CompositeConfig` for the others.
 
     Attributes:
         model: "tiny", "small" or "base".
@@ -52,14 +52,6 @@ class VhmaeConfig(TrainingConfig):
             each window and the same in all its frames; 0 for none.
         start: weight file of the same network to start from, such as one trained at a smaller
             size; "" for none.
-        shares: how often composites are made by filters, by tables, by transfer. Of a set with
-            composites of its own only filters are used, unless this says otherwise.
-        own: of such a set, how often its own composite is taken.
-        jitter: of whole photographs, see `vharm.data.composing.Composer`.
-        grade: how often the background is recoloured instead.
-        least_crop: least side of random crops, 1 for no crops.
-        borrowed: share of training pictures that take a photograph without a mask and borrow one.
-        hold_out: share of the training pictures kept for choosing the best checkpoint.
     """
 
     batch: int = 32
@@ -80,21 +72,11 @@ class VhmaeConfig(TrainingConfig):
     clip_share: float = 0.5
     extra_masking: float = 0.0
     start: str = ""
-    shares: tuple[float, ...] = (1.0, 0.7, 0.3)
-    own: float = 0.5
-    jitter: float = 0.2
-    grade: float = 0.1
-    least_crop: float = 0.6
-    borrowed: float = 0.0
-    hold_out: float = 0.05
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, allowed in (("model", tuple(SIZES)), ("paints", PAINTS)):
-            if getattr(self, name) not in allowed:
-                raise ConfigError(
-                    f"{name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}"
-                )
+        check_choice(self, "model", tuple(SIZES))
+        check_choice(self, "paints", PAINTS)
         if self.patch < 2 or self.size % self.patch:
             raise ConfigError(
                 f"size: expected a multiple of the patch, {self.patch}, got {self.size}"
@@ -104,16 +86,8 @@ class VhmaeConfig(TrainingConfig):
         for name in ("alpha", "beta"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name}: expected 0 or more, got {getattr(self, name)}")
-        for name in ("dancing", "clip_share", "own"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name}: expected a share in [0, 1], got {getattr(self, name)}")
-        for name in ("borrowed", "grade", "extra_masking"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name}: expected a share in [0, 1), got {getattr(self, name)}")
-        if not 0 < self.least_crop <= 1:
-            raise ConfigError(f"least_crop: expected a share in (0, 1], got {self.least_crop}")
-        if not 0 < self.hold_out < 1:
-            raise ConfigError(f"hold_out: expected a share in (0, 1), got {self.hold_out}")
+        check_share(self, "dancing", "clip_share")
+        check_share(self, "extra_masking", one=False)
 
 
 @register
@@ -142,19 +116,8 @@ class VhmaeRecipe(Recipe):
             clip_share=config.clip_share,
         )  # fmt: skip
         luts = load_luts(config.luts, "train") if config.luts else ()
-        self.composer = Composer(
-            self._shares(bool(luts), held.has_composites), resampled(luts) if luts else None,
-            DEFAULT_FILTERS, config.jitter, config.grade, config.seed,
-        )  # fmt: skip
+        self.composer = make_composer(config, luts, has_composites=held.has_composites)
         self.validation = Validation(held, luts, config.size, DEFAULT_FILTERS, config.pictures)
-
-    def _shares(self, luts: bool, composites: bool) -> tuple[float, ...]:
-        shares = self.config.shares
-        if shares != VhmaeConfig.shares:
-            return shares
-        if composites:
-            return (1.0, 0.0, 0.0)
-        return shares if luts else (shares[0], 0.0, shares[2])
 
     def bare_networks(self) -> dict[str, nn.Module]:
         config = self.config
