@@ -17,7 +17,7 @@ pytest.importorskip("accelerate")
 pytest.importorskip("tensorboard")
 pytest.importorskip("cv2")
 
-from scenes import Samples, write_photographs
+from scenes import Samples, Scenes, write_photographs
 
 import vharm
 from vharm.models.weights import inspect_weights
@@ -152,9 +152,17 @@ def test_exported_weights_are_the_average(trained: Path, tmp_path: Path) -> None
 
 
 def test_results_on_the_card(trained: Path, tmp_path: Path) -> None:
-    (tmp_path / "r.json").write_text('{"markdown": "| fMSE |"}')
+    from vharm.data import Recoloured
+    from vharm.evaluation import as_json, evaluate
+
+    about = {"path": "/somewhere/private/set", "split": "val", "limit": None}
+    result = evaluate(Recoloured(Scenes(3)), ["mkl"], metrics=("MSE", "fMSE"), about=about)
+    (tmp_path / "r.json").write_text(as_json(result))
     *_, card = export_weights(trained, tmp_path / "out", results=tmp_path / "r.json")
-    assert "## Results\n\n| fMSE |" in card.read_text()
+    text = card.read_text()
+    assert "## Results\n\nBy `vharm eval` (path set, split val):\n\n| method | MSE ↓ |" in text
+    assert "| composite |" in text
+    assert "somewhere" not in text
     (tmp_path / "r.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"results: .*r\.json is not a file `vharm eval` wrote"):
         export_weights(trained, tmp_path / "out", results=tmp_path / "r.json")

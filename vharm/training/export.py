@@ -119,8 +119,11 @@ def model_card(
 def _results(path: Path) -> str:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return str(content["markdown"])
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        # Of places only the last part: where they were is nobody's business.
+        data = {key: Path(str(value)).name for key, value in content["settings"]["data"].items()}
+        told = ", ".join(f"{key} {value}" for key, value in data.items() if value != "None")
+        return f"By `vharm eval` ({told}):\n\n{str(content['markdown']).strip()}"
+    except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"results: {path} is not a file `vharm eval` wrote: {error}") from error
 
 
