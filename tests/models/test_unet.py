@@ -30,9 +30,11 @@ def test_levels_are_those_of_the_specification():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 8), (8, 7), (17, 40), (64, 64)])
-@pytest.mark.parametrize("input_skip", [True, False])
-def test_any_size(size, input_skip):
-    network = UNet(2, 5, **SMALL, input_skip=input_skip)
+@pytest.mark.parametrize(
+    ("input_skip", "norm"), [(True, "instance"), (False, "batch"), (True, "none")]
+)
+def test_any_size(size, input_skip, norm):
+    network = UNet(2, 5, **SMALL, input_skip=input_skip, norm=norm).eval()
     assert network(torch.rand(2, 2, *size)).shape == (2, 5, *size)
 
 
@@ -123,4 +125,4 @@ def test_a_generator_alone_and_a_damaged_header(tmp_path):
     save_weights(path, alone, architecture="huang", config=bad)
     with pytest.raises(WeightsError, match="bad configuration"):
         Huang.from_weights(path)
-    assert Discriminator(**SMALL).settings() == {**SMALL, "input_skip": True}
+    assert Discriminator(**SMALL).settings() == {**SMALL, "input_skip": True, "norm": "instance"}

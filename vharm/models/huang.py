@@ -27,7 +27,7 @@ class Generator(nn.Module):
     Args:
         residual: whether the U-Net's output is added to the composite (before tanh), so that
             training starts at "unchanged". False in the paper: there the network learns to copy.
-        sizes: of the `UNet`: width, widest, depth, input_skip.
+        sizes: of the `UNet`: width, widest, depth, input_skip, norm.
     """
 
     def __init__(self, *, residual: bool = False, **sizes: Any) -> None:

@@ -15,27 +15,28 @@ from torch import Tensor, nn
 
 WIDTH, WIDEST, DEPTH = 32, 256, 6
 SLOPE = 0.2
+NORMS = ("instance", "batch", "none")
 
 
 class Down(nn.Module):
-    """Half the size: 4x4 convolution of stride 2, instance norm where wanted, leaky ReLU."""
+    """Half the size: 4x4 convolution of stride 2, a norm where wanted, leaky ReLU."""
 
-    def __init__(self, inputs: int, outputs: int, norm: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, norm: str) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=not norm)
-        self.norm = nn.InstanceNorm2d(outputs, affine=True) if norm else nn.Identity()
+        self.conv = nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=norm == "none")
+        self.norm = _norm(norm, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.leaky_relu(self.norm(self.conv(x)), SLOPE)
 
 
 class Up(nn.Module):
-    """Twice the size: bilinear, then a 3x3 convolution, instance norm where wanted, ReLU."""
+    """Twice the size: bilinear, then a 3x3 convolution, a norm where wanted, ReLU."""
 
-    def __init__(self, inputs: int, outputs: int, norm: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, norm: str) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=not norm)
-        self.norm = nn.InstanceNorm2d(outputs, affine=True) if norm else nn.Identity()
+        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=norm == "none")
+        self.norm = _norm(norm, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.norm(self.conv(_doubled(x))))
@@ -44,8 +45,8 @@ class Up(nn.Module):
 class UNet(nn.Module):
     """Picture in, picture of the same size out, linear at its end.
 
-    Instance norm follows every convolution but the first (it would take the colours away), the
-    innermost (which sees too few pixels) and the last. Weights start as Glorot and Bengio's.
+    The norm follows every convolution but the first (instance norm would take the colours away),
+    the innermost (which sees too few pixels) and the last. Weights start as Glorot and Bengio's.
 
     Args:
         inputs: channels in.
@@ -55,14 +56,16 @@ class UNet(nn.Module):
         depth: levels; the innermost is 1/2^depth of the picture.
         input_skip: whether the input itself is concatenated before the last convolution, so that
             detail finer than the first level's need not pass through it.
+        norm: "instance", "batch" or "none". Instance norm takes each picture's mean colours and
+            contrasts out of every level, which a change of colours depends on.
 
     Raises:
-        ValueError: a size that is not positive, or `widest` below `width`.
+        ValueError: a size that is not positive, `widest` below `width`, or another `norm`.
     """
 
     def __init__(
         self, inputs: int, outputs: int, *, width: int = WIDTH, widest: int = WIDEST,
-        depth: int = DEPTH, input_skip: bool = True,
+        depth: int = DEPTH, input_skip: bool = True, norm: str = "instance",
     ) -> None:  # fmt: skip
         super().__init__()
         sizes = {"inputs": inputs, "outputs": outputs, "width": width, "depth": depth}
@@ -71,25 +74,27 @@ class UNet(nn.Module):
                 raise ValueError(f"{name}: expected a whole number of 1 or more, got {value!r}")
         if widest < width:
             raise ValueError(f"widest: expected at least width, {width}, got {widest}")
+        if norm not in NORMS:
+            raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
         self.inputs, self.outputs = inputs, outputs
         self.width, self.widest, self.depth = width, widest, depth
-        self.input_skip = bool(input_skip)
+        self.input_skip, self.norm = bool(input_skip), norm
         levels = [min(width << level, widest) for level in range(depth)]
         self.down = nn.ModuleList(
-            Down(before, after, norm=0 < level < depth - 1)
+            Down(before, after, norm if 0 < level < depth - 1 else "none")
             for level, (before, after) in enumerate(
                 zip([inputs, *levels[:-1]], levels, strict=True)
             )
         )
         # From the innermost level outwards; what comes in has the skip beside it but the first.
         self.up = nn.ModuleList(
-            Up(levels[level + 1] * (1 if level == depth - 2 else 2), levels[level], norm=True)
+            Up(levels[level + 1] * (1 if level == depth - 2 else 2), levels[level], norm)
             for level in reversed(range(depth - 1))
         )
         last = levels[0] * (1 if depth == 1 else 2)
         if self.input_skip:
             fine = max(width // 2, outputs)
-            self.fine = Up(last, fine, norm=False)
+            self.fine = Up(last, fine, "none")
             self.last = nn.Conv2d(fine + inputs, outputs, 3, padding=1)
         else:
             self.last = nn.Conv2d(last, outputs, 3, padding=1)
@@ -133,8 +138,14 @@ class UNet(nn.Module):
         """What a weight file must say to rebuild the network, as plain JSON values."""
         return {
             "width": self.width, "widest": self.widest, "depth": self.depth,
-            "input_skip": self.input_skip,
+            "input_skip": self.input_skip, "norm": self.norm,
         }  # fmt: skip
+
+
+def _norm(kind: str, channels: int) -> nn.Module:
+    if kind == "instance":
+        return nn.InstanceNorm2d(channels, affine=True)
+    return nn.BatchNorm2d(channels) if kind == "batch" else nn.Identity()
 
 
 def _doubled(x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 PAPER_FACTOR = 10.0
@@ -44,6 +45,15 @@ def plain(stages: Tensor) -> Tensor:
 def last(stages: Tensor) -> Tensor:
     """The last stage alone: for composites whose arguments are not known."""
     return stages[:, -1].mean()
+
+
+def compressed(stages: Tensor, scale: float) -> Tensor:
+    """`scale * log(1 + stages / scale)`: as they are below `scale`, and less and less above it.
+
+    Composites of a set differ a hundredfold in their error, and the mean of the errors is that of
+    the strongest changes. PSNR averages logarithms; so does this, above `scale`. 0 changes nothing.
+    """
+    return scale * torch.log1p(stages / scale) if scale else stages
 
 
 LOSSES: dict[str, Callable[[Tensor], Tensor]] = {

@@ -42,6 +42,8 @@ class HarmonizerConfig(CompositeConfig):
             size; "" for none.
         loss: how stages' losses are combined for composites made by filters, see
             `vharm.training.losses.LOSSES`.
+        compress: loss of a composite above which it counts by its logarithm, see
+            `vharm.training.losses.compressed`; 0, as in the paper, for none.
         composite_weight: of the last stage's loss for all other composites.
         drop_connect: rate of the last block.
         input_size: side at which users' frames are shown to the trained network; 0 is `size`.
@@ -59,6 +61,7 @@ class HarmonizerConfig(CompositeConfig):
     regions: bool = False
     start: str = ""
     loss: str = "dynamic-released"
+    compress: float = 0.0
     composite_weight: float = 10.0
     drop_connect: float = 0.2
     input_size: int = 0
@@ -68,6 +71,8 @@ class HarmonizerConfig(CompositeConfig):
         check_choice(self, "encoder", ENCODERS)
         check_choice(self, "loss", losses.LOSSES)
         check_share(self, "drop_connect", one=False)
+        if not self.compress >= 0:
+            raise ConfigError(f"compress: expected 0 or more, got {self.compress}")
         for name in ("width", "depth"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name}: expected more than 0, got {getattr(self, name)}")
@@ -136,6 +141,8 @@ class HarmonizerRecipe(Recipe):
         stages = ops.filter_chain_loss(
             made.composite, made.mask, arguments.float(), made.stages, filters=self.config.filters
         )
+        figures = {"last_stage": losses.last(stages.detach())}
+        stages = losses.compressed(stages, self.config.compress)
         known = made.synthetic
         share = known.float().mean()
         loss = stages.new_zeros(())
@@ -145,7 +152,7 @@ class HarmonizerRecipe(Recipe):
             weight = self.config.composite_weight * (1 - share)
             loss = loss + weight * losses.last(stages[~known])
         update("harmonizer", loss)
-        return {"loss": loss.detach(), "last_stage": losses.last(stages.detach())}
+        return {"loss": loss.detach(), **figures}
 
     def validate(
         self, networks: Mapping[str, nn.Module], device: torch.device

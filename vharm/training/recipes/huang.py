@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vharm.data.dancing_pairs import DancingPairs, Draw
 from vharm.models.huang import Discriminator, Generator, Huang
-from vharm.models.unet import DEPTH, WIDEST, WIDTH
+from vharm.models.unet import DEPTH, NORMS, WIDEST, WIDTH
 from vharm.models.weights import save_weights
 
 from .. import adversarial
@@ -35,6 +35,7 @@ class HuangConfig(TrainingConfig):
         width, widest, depth: of both networks, see `vharm.models.UNet`. The paper gives none; the
             defaults are 10.7 million parameters together, 16, 192, 6 are 4.3 million.
         input_skip: whether the last convolution sees the input itself.
+        norm: "instance", "batch" or "none", of both networks; the paper does not say.
         residual: whether the generator starts at "unchanged"; False in the paper. A short training
             needs it: to copy the background takes long to learn.
         temporal_weight: lambda1; 0 for the ablation.
@@ -63,6 +64,7 @@ class HuangConfig(TrainingConfig):
     widest: int = WIDEST
     depth: int = DEPTH
     input_skip: bool = True
+    norm: str = "instance"
     residual: bool = False
     temporal_weight: float = 2e-2
     temporal: str = "regional"
@@ -79,6 +81,7 @@ class HuangConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_choice(self, "norm", NORMS)
         check_choice(self, "temporal", adversarial.TEMPORAL)
         check_choice(self, "mask_input", MASK_INPUTS)
         for name in ("temporal_weight", "adversarial_weight"):
@@ -135,7 +138,7 @@ class HuangRecipe(Recipe):
         config = self.config
         sizes = {
             "width": config.width, "widest": config.widest, "depth": config.depth,
-            "input_skip": config.input_skip,
+            "input_skip": config.input_skip, "norm": config.norm,
         }  # fmt: skip
         networks: dict[str, nn.Module] = {"generator": Generator(residual=config.residual, **sizes)}
         if config.has_discriminator:
@@ -189,7 +192,8 @@ class HuangRecipe(Recipe):
         output = networks["generator"](flat, shown).unflatten(0, composite.shape[:2]).float()
         figures: dict[str, Tensor] = {}
         if discriminator is not None and config.trains_discriminator:
-            # Instance norm keeps pictures apart, so that one pass over all is three passes.
+            # One pass over all: instance norm keeps pictures apart, and batch norm then learns
+            # the figures of all three kinds, which it will meet again.
             judged = torch.cat([frames[:, 1] for frames in (output.detach(), composite, target)])
             said = discriminator(judged).float().chunk(3)
             figures["discriminator"] = adversarial.discriminator_loss(*said, pairs.mask[:, 1])
