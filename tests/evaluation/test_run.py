@@ -12,12 +12,13 @@ import torch
 import vharm
 from vharm.data.types import Scene
 from vharm.evaluation import evaluate, fmse
-from vharm.evaluation.entries import make_entries
+from vharm.evaluation.entries import RAW, Entry, make_entries
 from vharm.evaluation.harmonized import harmonized
 from vharm.evaluation.protocol import CO2NET, choose_protocol
 from vharm.evaluation.resize import resized
 from vharm.looks import FilterLook
 from vharm.methods import Method
+from vharm.methods.pixel import PixelMethod
 
 CPU = torch.device("cpu")
 
@@ -170,6 +171,66 @@ def test_labels(sample_maker, tmp_path):
         make_entries(["mlk"], "smooth", CPU)
     with pytest.raises(ValueError, match="weights: the method 'mkl' uses none"):
         make_entries(["mkl:some.pth"], "smooth", CPU)
+
+
+class Painter(PixelMethod):
+    """Paints everything grey where it is told to look, and finds the left half."""
+
+    name, summary, when_to_use, source = "painter", "", "", ""
+    predicts_masks = True
+
+    def __init__(self, finds: float = 1.0) -> None:
+        super().__init__()
+        self.finds = finds
+
+    def working_size(self, height, width):
+        return 20, 24
+
+    def render(self, frames, masks):
+        return frames + masks * (0.5 - frames)
+
+    def predict_masks(self, frames):
+        found = torch.zeros_like(frames[:, :1])
+        found[..., : frames.shape[3] // 2] = self.finds
+        return found
+
+
+def test_raw_rows_score_what_the_network_paints(sample_maker):
+    sample = sample_maker("a", 2)
+    method = Painter()
+    rows = [Entry(raw or "whole", method, "per-frame", raw=raw) for raw in ("", *RAW)]
+    made = {row.label: harmonized(row, [sample], CPU, False)[0][0] for row in rows}
+    outside = (sample.masks == 0).expand(-1, 3, -1, -1)
+    assert torch.equal(made["whole"][outside], sample.composite[outside].float())
+    assert not torch.equal(made["given"][outside], sample.composite[outside].float())
+    assert (made["given"][:, :, 15:24, 16:28] - 127.5).abs().max() < 1e-3
+    assert (made["predicted"][..., :20] - 127.5).abs().max() < 1e-3
+    assert (made["zero"] - sample.composite).abs().mean() < 10 < made["zero"].std()
+
+
+def test_masks_can_be_left_to_the_method(sample_maker):
+    sample = sample_maker("a")
+    found = harmonized(Entry("a", Painter(), finds_masks=True), [sample], CPU, True)[0][0]
+    changed = (found != sample.composite).any(1)
+    assert changed[..., :20].float().mean() > 0.9
+    assert not changed[..., 30:].any()
+    same, _, notes = harmonized(
+        Entry("a", Painter(0.0), finds_masks=True), [sample], CPU, True
+    )  # fmt: skip
+    assert torch.equal(same[0], sample.composite.float())
+    assert "finds nothing" in notes[0]
+
+
+def test_options_of_methods_in_their_names():
+    entries = make_entries(["mkl+lightness=1.0", "mkl@lock"], "smooth", CPU)
+    assert [e.label for e in entries[1:]] == ["mkl+lightness=1.0", "mkl@lock"]
+    assert entries[1].method.lightness == 1
+    with pytest.raises(ValueError, match="paints no picture"):
+        make_entries(["mkl+raw=given"], "smooth", CPU)
+    with pytest.raises(ValueError, match="expected raw to be one of given, zero, predicted"):
+        make_entries(["mkl+raw=some"], "smooth", CPU)
+    with pytest.raises(ValueError, match="cannot find masks"):
+        make_entries(["mkl+masks=found"], "smooth", CPU)
 
 
 def test_refusals(sample_maker):

@@ -82,6 +82,14 @@ Repeats = Annotated[
         text="Make so many composites of each picture or clip, with other tables or draws.",
     ),
 ]  # fmt: skip
+Dancing = Annotated[
+    int | None,
+    _option(
+        DATA, "--dancing", min=2, metavar="FRAMES",
+        text="Set each photograph in motion for so many frames, with exact flow (L_T1 is measured "
+        "on it): the foreground, recoloured, moves over its slowly cropped background.",
+    ),
+]  # fmt: skip
 Layout = Annotated[
     str | None,
     _option(DATA, "--layout", metavar="NAME", text="The folder's layout, where several fit."),
@@ -98,8 +106,10 @@ Methods = Annotated[
     _option(
         HOW, "--method", metavar="A,B,C",
         text="Methods to compare; vharm methods lists them. NAME:FILE gives a network its "
-        "weights, NAME@lock (smooth, per-frame) its own way over time. The composite is always "
-        "the first row. Default: the method vharm harmonize would take.",
+        "weights, NAME@lock (smooth, per-frame) its own way over time, NAME+look=residual an "
+        "option of its own, NAME+masks=found no mask at all, NAME+raw=given (zero, predicted) "
+        "scores what the network paints, not composited. The composite is always the first row. "
+        "Default: the method vharm harmonize would take.",
     ),
 ]  # fmt: skip
 Size = Annotated[
@@ -151,6 +161,7 @@ def evaluate(
     luts_part: LutsPartOption = LutsPart.held_out,
     seed: Seed = 0,
     repeats: Repeats = 1,
+    dancing: Dancing = None,
     layout: Layout = None,
     masks: Masks = None,
     limit: Limit = None,
@@ -235,7 +246,9 @@ def open_samples(given: SimpleNamespace) -> Any:
         given.data, split=given.split, recolour=None if kind is None else (kind,),
         luts=() if given.luts is None else open_luts(given.luts, given.luts_part.value),
         seed=given.seed, limit=given.limit, repeats=given.repeats, layout=given.layout,
-        masks=given.masks,
+        masks=given.masks, dancing=given.dancing,
+        # Flow is exact where frames are made; resized afterwards it would not be quite.
+        size=given.size if given.dancing else None,
     )  # fmt: skip
 
 
@@ -263,7 +276,7 @@ def _about(given: SimpleNamespace) -> dict[str, Any]:
     """What is told of the data in reports."""
     about = {"path": given.data, "split": given.split, "recolour": _recolour(given),
              "luts": given.luts, "layout": given.layout, "masks": given.masks}  # fmt: skip
-    about["limit"] = given.limit
+    about |= {"limit": given.limit, "dancing": given.dancing}
     if given.repeats > 1:
         about["repeats"] = given.repeats
     if given.luts is not None:

@@ -31,6 +31,7 @@ def open_data(
     luts: Any = None,
     seed: int = 0,
     repeats: int = 1,
+    dancing: int | None = None,
     layout: str | None = None,
     masks: str | None = None,
     part: str | None = None,
@@ -49,6 +50,8 @@ def open_data(
         limit: that many clips, evenly spread.
         recolour: kinds of random colour changes that make samples of scenes; handed to
             `vharm.data.recolour.Recoloured`. None leaves scenes as they are.
+        dancing: sets each photograph in motion for so many frames, with exact flow, see
+            `vharm.data.Dancing`; `recolour` then names one kind.
         luts, seed, repeats: for these changes; the seed also for borrowed masks.
         layout: name of the layout, where several fit or none is to be guessed.
         masks: name of the folder of masks, such as "masks_tight".
@@ -77,9 +80,13 @@ def open_data(
     if borrowed:
         data = _with_borrowed(path, data, found, samples, pixels, seed)
     if recolour is None:
+        if dancing is not None:
+            raise ValueError("recolour: expected a kind of recolouring for dancing, got none")
         return data
     if samples:
         raise ValueError(f"recolour: {Path(path).name} holds composites already ({name})")
+    if dancing is not None:
+        return _dancing(data, dancing, recolour, luts, seed, repeats)
     from .recolour import Recoloured
 
     return Recoloured(data, kinds=recolour, luts=luts, seed=seed, repeats=repeats)
@@ -174,6 +181,24 @@ def _with_borrowed(path, data, found: Scan, samples: bool, pixels, seed: int):
         raise DataError(f"{Path(path).name}: no photographs without masks in it")
     bare = UnmaskedPhotos(photos, size=pixels)
     return Joined([data, BorrowedMasks(bare, data, seed=seed)])
+
+
+def _dancing(scenes, frames: int, kinds: Any, luts: Any, seed: int, repeats: int):
+    from .augment import Cached
+    from .dancing import Dancing
+    from .luts import resampled
+    from .pair_colours import RandomPairColours
+    from .recolour import KINDS
+
+    if len(kinds) != 1 or kinds[0] not in KINDS:
+        raise ValueError(f"recolour: expected one of {', '.join(KINDS)} for dancing, got {kinds!r}")
+    if repeats != 1:
+        raise ValueError(f"repeats: dancing samples are not repeated, got {repeats}")
+    colours = RandomPairColours(
+        [float(kind == kinds[0]) for kind in KINDS], resampled(luts) if luts else None,
+        Cached(scenes) if kinds[0] == "transfer" else None, vary=False,
+    )  # fmt: skip
+    return Dancing(scenes, frames=frames, seed=seed, recolour=colours.one)
 
 
 def _refuse_broken(place: str, problems: Sequence[Problem], broken: str) -> None:

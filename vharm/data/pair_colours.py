@@ -33,6 +33,8 @@ class RandomPairColours:
             appearance), relative to each other.
         tables: [n,S,S,S,3] for "lut".
         others: scenes whose foregrounds lend their colours to "transfer".
+        vary: whether tables are turned into others like them (see `vharm.data.luts.varied`), so
+            that few of them go a longer way; False uses them as they are.
 
     Raises:
         ValueError: shares that are not three numbers of 0 or more, or for which tables or scenes
@@ -41,7 +43,7 @@ class RandomPairColours:
 
     def __init__(
         self, shares: Sequence[float] = (1.0, 0.0, 0.3), tables: Tensor | None = None,
-        others: Cached | None = None,
+        others: Cached | None = None, *, vary: bool = True,
     ) -> None:  # fmt: skip
         weights = torch.tensor(shares, dtype=torch.float32)
         if weights.shape != (len(KINDS),) or (weights < 0).any() or weights.sum() <= 0:
@@ -52,7 +54,7 @@ class RandomPairColours:
         for kind, needed, name in (("lut", tables, "tables"), ("transfer", others, "others")):
             if weights[KINDS.index(kind)] > 0 and needed is None:
                 raise ValueError(f"{name}: needed for a share of {kind!r}, got None")
-        self.tables, self.others = tables, others
+        self.tables, self.others, self.vary = tables, others, vary
         self._cumulative = weights.cumsum(0) / weights.sum()
 
     def __call__(self, frames: Tensor, masks: Tensor, sources: Sequence[torch.Generator]) -> Tensor:
@@ -66,7 +68,7 @@ class RandomPairColours:
             out[by_filters] = _filtered(frames[by_filters], drawn)
         for i, kind in enumerate(kinds):
             if kind == "lut":
-                out[i] = ops.apply_lut(frames[i], varied(self.tables, sources[i]))
+                out[i] = ops.apply_lut(frames[i], self._table(sources[i]))
             elif kind == "transfer":
                 out[i] = self._transferred(frames[i], masks[i], sources[i])
         return out
@@ -79,6 +81,11 @@ class RandomPairColours:
     def _kind(self, source: torch.Generator) -> str:
         drawn = torch.rand((), generator=source)
         return KINDS[int(torch.searchsorted(self._cumulative, drawn).clamp(max=len(KINDS) - 1))]
+
+    def _table(self, source: torch.Generator) -> Tensor:
+        if self.vary:
+            return varied(self.tables, source)
+        return self.tables[seeding.integer(source, len(self.tables))]
 
     def _transferred(self, frames: Tensor, masks: Tensor, source: torch.Generator) -> Tensor:
         lent = self.others.square(seeding.integer(source, len(self.others)))

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +13,15 @@ from typing import Any
 import torch
 
 from ..methods import Method
+from ..methods.pixel import PixelMethod
 from ..session.options import TEMPORAL, choose_method
 
 COMPOSITE = "composite"
 """The row every table starts with: the pasted picture as it is."""
+RAW = ("given", "zero", "predicted")
+"""Masks a painting network can be shown when its own picture is scored, see `Entry.raw`."""
+MASKS = ("given", "found")
+_OPTIONS = re.compile(r"(?:\+[a-z_]+=[A-Za-z0-9_.\-]+)+$")
 
 
 @dataclass(frozen=True)
@@ -26,12 +33,17 @@ class Entry:
         method: a Method, or None for the composite itself.
         temporal: as for `vharm.Session`.
         weights: the file the method was given, or "".
+        raw: "" scores what `vharm.harmonize` gives. Otherwise what the network itself paints is
+            scored, at its working size and not composited, as some papers' tables have it: shown
+            the "given" mask, an all-"zero" one, or the one the method "predicted".
     """
 
     label: str
     method: Method | None = None
     temporal: str = "smooth"
     weights: str = ""
+    raw: str = ""
+    finds_masks: bool = False
 
 
 def make_entries(methods: Any, temporal: str, device: torch.device) -> list[Entry]:
@@ -39,8 +51,9 @@ def make_entries(methods: Any, temporal: str, device: torch.device) -> list[Entr
 
     Args:
         methods: names ("mkl"), names with a weights file ("harmonizer:best.safetensors"), either
-            with a way over time of its own ("mkl@lock"), or `Method`s; one, a list, or a dict from
-            labels to them.
+            with a way over time of its own ("mkl@lock") and options of the method behind it
+            ("huang@lock+look=residual"; "+raw=given" and "+masks=found" are those of `Entry`), or
+            `Method`s; one, a list, or a dict from labels to them.
         temporal: for those that name none.
         device: where networks run.
 
@@ -58,7 +71,7 @@ def make_entries(methods: Any, temporal: str, device: torch.device) -> list[Entr
     else:
         raise TypeError(f"methods: expected names or Methods, got {type(methods).__name__}")
     entries, taken = [Entry(COMPOSITE)], {COMPOSITE}
-    made: dict[tuple[str, str], Method] = {}
+    made: dict[tuple[Any, ...], Method] = {}
     for label, spec in pairs:
         if spec == COMPOSITE:
             continue
@@ -72,21 +85,60 @@ def make_entries(methods: Any, temporal: str, device: torch.device) -> list[Entr
 
 def _entry(
     label: str | None, spec: Any, temporal: str, device: torch.device,
-    made: dict[tuple[str, str], Method],
+    made: dict[tuple[Any, ...], Method],
 ) -> Entry:  # fmt: skip
     if isinstance(spec, Method):
         return Entry(label or spec.name, spec, temporal)
     if not isinstance(spec, str):
         raise TypeError(f"methods: expected a name or a Method, got {type(spec).__name__}")
-    rest, own, mode = spec.rpartition("@")
-    if not own or (mode not in TEMPORAL and ":" in spec):
-        rest, mode = spec, ""  # an @ inside the name of a weights file
+    found = _OPTIONS.search(spec)
+    tail = found.group() if found else ""
+    options = _options(tail)
+    bare = spec[: len(spec) - len(tail)]
+    rest, own, mode = bare.rpartition("@")
+    if not own or (mode not in TEMPORAL and ":" in bare):
+        rest, mode = bare, ""  # an @ inside the name of a weights file
     elif mode not in TEMPORAL:
         raise ValueError(f"methods: expected one of {', '.join(TEMPORAL)} behind the @ of {spec!r}")
     name, _, weights = rest.partition(":")
-    if (name, weights) not in made:
+    raw, masks = options.pop("raw", ""), options.pop("masks", MASKS[0])
+    key = (name, weights, *sorted(options.items()))
+    if key not in made:
         # One object for all its ways over time: a network is loaded once.
-        made[name, weights] = choose_method(name, weights or None, device, {})
+        made[key] = choose_method(name, weights or None, device, options)
     short = f"{name}:{Path(weights).name}" if weights else name
-    own_label = f"{short}@{mode}" if mode else short
-    return Entry(label or own_label, made[name, weights], mode or temporal, weights)
+    own_label = (f"{short}@{mode}" if mode else short) + tail
+    _check_raw(raw, made[key], spec)
+    _check_masks(masks, made[key], spec)
+    return Entry(
+        label or own_label, made[key], mode or temporal, weights, raw, finds_masks=masks == "found"
+    )
+
+
+def _options(tail: str) -> dict[str, Any]:
+    """{"look": "residual", "lightness": 0.5} of "+look=residual+lightness=0.5"."""
+    options: dict[str, Any] = {}
+    for part in tail.split("+")[1:]:
+        name, text = part.split("=", 1)
+        options[name] = {"true": True, "false": False}.get(text, text)
+        with contextlib.suppress(ValueError):
+            options[name] = float(text)
+    return options
+
+
+def _check_raw(raw: str, method: Method, spec: str) -> None:
+    if not raw:
+        return
+    if raw not in RAW:
+        raise ValueError(f"methods: expected raw to be one of {', '.join(RAW)} in {spec!r}")
+    if not isinstance(method, PixelMethod):
+        raise ValueError(f"methods: {method.name} paints no picture, so that {spec!r} has no raw")
+    if raw == "predicted" and not method.predicts_masks:
+        raise ValueError(f"methods: the weights of {spec!r} predict no masks")
+
+
+def _check_masks(masks: str, method: Method, spec: str) -> None:
+    if masks not in MASKS:
+        raise ValueError(f"methods: expected masks to be one of {', '.join(MASKS)} in {spec!r}")
+    if masks == "found" and not method.predicts_masks:
+        raise ValueError(f"methods: that of {spec!r} cannot find masks")

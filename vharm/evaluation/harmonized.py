@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import math
+import time
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.types import Sample
 from ..media import Mask
+from ..methods.pixel import PixelMethod
 from ..session import CUT_THRESHOLD, Report, Session
+from ..session.mask_free import NothingFoundError
 from ..session.sources import Collector, MemoryReader
 from .entries import Entry
 
@@ -35,6 +39,8 @@ def harmonized(
     """
     if entry.method is None:
         return [sample.composite.float() for sample in samples], 0.0, []
+    if entry.raw:
+        return _painted(entry, samples, device)
     neighbours = entry.method.look_ahead or entry.method.shot() is not None
     if len(samples) > 1 and neighbours:
         # To a method that sees neighbouring frames pictures side by side would be a clip.
@@ -48,18 +54,56 @@ def harmonized(
         entry.method, temporal="per-frame" if stills else entry.temporal, device=device,
         cut_threshold=math.inf if stills else CUT_THRESHOLD,
     )  # fmt: skip
-    out, report = _run(session, frames if rounded else frames.float() / 255, masks)
+    given = None if entry.finds_masks else masks
+    try:
+        out, report = _run(session, frames if rounded else frames.float() / 255, given)
+    except NothingFoundError as error:
+        return [sample.composite.float() for sample in samples], 0.0, [str(error)]
     out = out.float() if rounded else out * 255
     seconds = sum(report.stages.get(stage, 0.0) for stage in WORK)
     notes = [note for note in report.warnings if note != _EMPTY]
     return list(out.split([len(s.composite) for s in samples])), seconds, notes
 
 
-def _run(session: Session, frames: Tensor, masks: Tensor) -> tuple[Tensor, Report]:
+@torch.no_grad()
+def _painted(
+    entry: Entry, samples: list[Sample], device: torch.device
+) -> tuple[list[Tensor], float, list[str]]:
+    """What the network paints by itself, brought to the frames' size; nothing is composited."""
+    method, start, results = entry.method, time.perf_counter(), []
+    assert isinstance(method, PixelMethod)
+    for sample in samples:
+        size = tuple(sample.composite.shape[2:])
+        work = method.working_size(*size)
+        frames, masks = (
+            _sized(picture.to(device).float() / 255, work)
+            for picture in (sample.composite, sample.masks)
+        )
+        if entry.raw == "zero":
+            masks = torch.zeros_like(masks)
+        elif entry.raw == "predicted":
+            masks = method.predict_masks(frames)
+        if method.shot() is not None:
+            painted = method.render(frames, masks)
+        else:  # one at a time: clips are long
+            painted = torch.cat([method.render(f[None], m[None]) for f, m in
+                                 zip(frames, masks, strict=True)])  # fmt: skip
+        results.append(_sized(painted.float().clamp(0, 1), size).cpu() * 255)
+    return results, time.perf_counter() - start, []
+
+
+def _sized(picture: Tensor, size: tuple[int, ...]) -> Tensor:
+    if tuple(picture.shape[2:]) == tuple(size):
+        return picture
+    return F.interpolate(picture, size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def _run(session: Session, frames: Tensor, masks: Tensor | None) -> tuple[Tensor, Report]:
     reader = MemoryReader(frames, "NCHW")
     writer = Collector(reader)
     # Masks of a Sample are full scale whatever their maximum is: nothing is to be guessed.
-    report = session.run(reader, [Mask(mask[0]) for mask in masks], writer, threads=False)
+    given = None if masks is None else [Mask(mask[0]) for mask in masks]
+    report = session.run(reader, given, writer, threads=False)
     return writer.result(), report
 
 

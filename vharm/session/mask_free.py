@@ -37,6 +37,10 @@ _RADIUS, _VARIANCE = 1 / 32, 1e-3
 _LUMA = (0.2126, 0.7152, 0.0722)
 
 
+class NothingFoundError(ValueError):
+    """In no frame of a clip does the method's map tell a foreground from the rest."""
+
+
 class MaskFinder:
     """Masks for a clip's frames, from the method's `predict_masks`.
 
@@ -74,7 +78,7 @@ class MaskFinder:
             shape: what is done to a mask before it is used, such as growing it.
 
         Raises:
-            ValueError: after the last frame, where nothing was found in any of them.
+            NothingFoundError: after the last frame, where nothing was found in any of them.
         """
         self._restart()
         self.used = True
@@ -89,7 +93,7 @@ class MaskFinder:
         count = number + len(group)
         yield from self._masked(group, number, every, shape)
         if count and not self._confidences:
-            raise ValueError(
+            raise NothingFoundError(
                 f"masks: none were given, and {self.method.name} finds nothing that looks pasted "
                 f"in: in no frame is its map at {self._limit:g} or more over {LEAST_AREA:.1%} to "
                 f"{LARGEST_AREA:.0%} of the picture and {LEAST_CONFIDENCE:g} above the rest (its "
