@@ -89,7 +89,7 @@ class EncoderConfig:
         width: multiplier of every channel count, rounded to multiples of 8.
         depth: multiplier of every stage's repeats, rounded up.
         stem: channels after the stem, half of them from each branch.
-        head: channels of the encoder's output.
+        head: channels of the encoder's output; 0 for no head, the output is the last block's.
         drop_connect: rate at which the last block's branch is dropped in training; it grows
             linearly from 0 at the first block, in [0, 1).
         squeeze: whether blocks have a squeeze-and-excitation gate; the Lite networks have none.
@@ -112,9 +112,11 @@ class EncoderConfig:
             raise TypeError(f"stages: expected a tuple of Stage, got {self.stages!r}")
         if not self.stages:
             raise ValueError("stages: expected at least one Stage, got none")
-        for name in ("width", "depth", "stem", "head"):
+        for name in ("width", "depth", "stem"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
+        if not self.head >= 0:
+            raise ValueError(f"head: expected 0 or more, got {self.head}")
         if not 0 <= self.drop_connect < 1:
             raise ValueError(f"drop_connect: expected a rate in [0, 1), got {self.drop_connect}")
         if self.activation not in ACTIVATIONS:
@@ -259,6 +261,7 @@ class Encoder(nn.Module):
 
     Attributes:
         channels: number of output channels.
+        level_channels: those of `levels`.
     """
 
     def __init__(self, config: EncoderConfig | None = None) -> None:
@@ -271,8 +274,12 @@ class Encoder(nn.Module):
         self.stem_foreground = ConvNorm(4, stem // 2, kernel=3, stride=2)
         self.stem_background = ConvNorm(4, stem // 2, kernel=3, stride=2)
         self.blocks, inputs = _build_blocks(config, stem)
-        self.channels = config.channels(config.head)
-        self.head = ConvNorm(inputs, self.channels)
+        self.channels = config.channels(config.head) if config.head else inputs
+        self.head = ConvNorm(inputs, self.channels) if config.head else None
+        # A level ends where the next block halves the resolution.
+        strides = [block.depthwise.conv.stride[0] for block in self.blocks]
+        self._ends = [n for n in range(len(strides)) if strides[n + 1 :][:1] != [1]]
+        self.level_channels = [self.blocks[n].project.conv.out_channels for n in self._ends]
         self.activation = ACTIVATIONS[config.activation](inplace=True)
         self.apply(_initialise)
 
@@ -286,12 +293,27 @@ class Encoder(nn.Module):
         Returns:
             [B,channels,ceil(H/32),ceil(W/32)].
         """
-        foreground = self.stem_foreground(torch.cat((image, mask), 1))
-        background = self.stem_background(torch.cat((image, 1 - mask), 1))
-        features = self.activation(torch.cat((foreground, background), 1))
+        features = self._stem(image, mask)
         for block in self.blocks:
             features = block(features)
-        return self.activation(self.head(features))
+        return features if self.head is None else self.activation(self.head(features))
+
+    def levels(self, image: Tensor, mask: Tensor) -> list[Tensor]:
+        """What the last block of each resolution gives, the largest first; the head is left out.
+
+        Arguments as those of `forward`.
+        """
+        features, found = self._stem(image, mask), []
+        for number, block in enumerate(self.blocks):
+            features = block(features)
+            if number in self._ends:
+                found.append(features)
+        return found
+
+    def _stem(self, image: Tensor, mask: Tensor) -> Tensor:
+        foreground = self.stem_foreground(torch.cat((image, mask), 1))
+        background = self.stem_background(torch.cat((image, 1 - mask), 1))
+        return self.activation(torch.cat((foreground, background), 1))
 
 
 def load_imagenet_backbone(path: str | PathLike[str], encoder: Encoder) -> tuple[str, ...]:

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vharm.models.efficientnet import EncoderConfig
+from vharm.models.encoded_unet import EncodedUNet
 from vharm.models.unet import UNet
 from vharm.models.weights import WeightsError, load_weights
 
@@ -27,13 +29,14 @@ class Generator(nn.Module):
     Args:
         residual: whether the U-Net's output is added to the composite (before tanh), so that
             training starts at "unchanged". False in the paper: there the network learns to copy.
-        sizes: of the `UNet`: width, widest, depth, input_skip, norm.
+        sizes: of the `UNet`: width, widest, depth, input_skip, norm; or encoder, the settings of
+            an `EncodedUNet`'s.
     """
 
     def __init__(self, *, residual: bool = False, **sizes: Any) -> None:
         super().__init__()
         self.residual = bool(residual)
-        self.unet = UNet(4, 3, **sizes)
+        self.unet = _network(True, 3, sizes)
         if self.residual:
             # A small start, not zero: the gradient then reaches every layer.
             self.unet.last.weight.data.mul_(0.1)
@@ -58,12 +61,12 @@ class Discriminator(nn.Module):
     """Tells disharmonious pixels: a U-Net of the picture alone, linear at its end.
 
     Args:
-        sizes: of the `UNet`.
+        sizes: as of the `Generator`.
     """
 
     def __init__(self, **sizes: Any) -> None:
         super().__init__()
-        self.unet = UNet(3, 1, **sizes)
+        self.unet = _network(False, 1, sizes)
 
     def forward(self, image: Tensor) -> Tensor:
         """[B,3,H,W] in [-1,1] to [B,1,H,W]: towards 0 harmonious, towards 1 disharmonious."""
@@ -131,3 +134,13 @@ class Huang(nn.Module):
             raise WeightsError(f"{path}: bad configuration in the header: {error}") from error
         weights.load_into(model)
         return model.eval()
+
+
+def _network(masked: bool, outputs: int, sizes: dict[str, Any]) -> UNet | EncodedUNet:
+    encoder = sizes.get("encoder")
+    if encoder is None:
+        return UNet(3 + masked, outputs, **sizes)
+    if len(sizes) > 1:
+        extra = ", ".join(name for name in sizes if name != "encoder")
+        raise TypeError(f"{extra}: not with an encoder, which has sizes of its own")
+    return EncodedUNet(masked, outputs, EncoderConfig.from_dict(encoder))

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from vharm import ops
 
+from .losses import compressed
+
 TEMPORAL = ("regional", "global")
 
 
@@ -30,9 +32,16 @@ def discriminator_loss(on_output: Tensor, on_composite: Tensor, on_target: Tenso
     return 0.5 * made + on_target.square().mean()
 
 
-def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
-    """Eq. 2, first term: `|O-X|^2 / N`, squares summed over channels."""
-    return output.shape[1] * (output - target).square().mean()
+def reconstruction_loss(output: Tensor, target: Tensor, compress: float = 0.0) -> Tensor:
+    """Eq. 2, first term: `|O-X|^2 / N`, squares summed over channels.
+
+    Args:
+        output, target: [B,C,H,W].
+        compress: see `vharm.training.losses.compressed`, of each picture's error; 0, as in the
+            paper, leaves them as they are.
+    """
+    each = output.shape[1] * (output - target).square().mean((1, 2, 3))
+    return compressed(each, compress).mean()
 
 
 def temporal_loss(

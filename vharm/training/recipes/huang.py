@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vharm.data.dancing_pairs import DancingPairs, Draw
+from vharm.models.encoded_unet import shallow_encoder, start_encoder
 from vharm.models.huang import Discriminator, Generator, Huang
 from vharm.models.unet import DEPTH, NORMS, WIDEST, WIDTH
 from vharm.models.weights import save_weights
@@ -32,12 +33,17 @@ class HuangConfig(TrainingConfig):
         batch: pairs of frames a step; 1 in the paper.
         size: 512 in the paper.
         betas: of both Adams; (0.5, 0.999) is usual for adversarial training.
+        encoder: path of trained weights both networks' encoders start from (a Harmonizer's, or an
+            ImageNet checkpoint of EfficientNet-Lite0); both are then an `EncodedUNet`, and the
+            next five settings mean nothing. "" for the paper's plain U-Nets from nothing.
         width, widest, depth: of both networks, see `vharm.models.UNet`. The paper gives none; the
             defaults are 10.7 million parameters together, 16, 192, 6 are 4.3 million.
         input_skip: whether the last convolution sees the input itself.
         norm: "instance", "batch" or "none", of both networks; the paper does not say.
         residual: whether the generator starts at "unchanged"; False in the paper. A short training
             needs it: to copy the background takes long to learn.
+        compress: of the reconstruction loss, see `vharm.training.losses.compressed`; 0 in the
+            paper.
         temporal_weight: lambda1; 0 for the ablation.
         temporal: "regional", or "global" for the ablation.
         adversarial_weight: lambda2; with 0 (the ablation) there is no discriminator at all,
@@ -60,12 +66,14 @@ class HuangConfig(TrainingConfig):
     learning_rate: float = 2e-4
     schedule: str = "constant"
     warm_up: float = 0.0
+    encoder: str = ""
     width: int = WIDTH
     widest: int = WIDEST
     depth: int = DEPTH
     input_skip: bool = True
     norm: str = "instance"
     residual: bool = False
+    compress: float = 0.0
     temporal_weight: float = 2e-2
     temporal: str = "regional"
     adversarial_weight: float = 1e-2
@@ -84,7 +92,7 @@ class HuangConfig(TrainingConfig):
         check_choice(self, "norm", NORMS)
         check_choice(self, "temporal", adversarial.TEMPORAL)
         check_choice(self, "mask_input", MASK_INPUTS)
-        for name in ("temporal_weight", "adversarial_weight"):
+        for name in ("temporal_weight", "adversarial_weight", "compress"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}: expected 0 or more, got {getattr(self, name)}")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
@@ -136,10 +144,12 @@ class HuangRecipe(Recipe):
 
     def bare_networks(self) -> dict[str, nn.Module]:
         config = self.config
-        sizes = {
+        sizes: dict[str, Any] = {
             "width": config.width, "widest": config.widest, "depth": config.depth,
             "input_skip": config.input_skip, "norm": config.norm,
         }  # fmt: skip
+        if config.encoder:
+            sizes = {"encoder": shallow_encoder().to_dict()}
         networks: dict[str, nn.Module] = {"generator": Generator(residual=config.residual, **sizes)}
         if config.has_discriminator:
             networks["discriminator"] = Discriminator(**sizes)
@@ -148,6 +158,8 @@ class HuangRecipe(Recipe):
     def networks(self) -> dict[str, nn.Module]:
         networks = self.bare_networks()
         if not self.config.start:
+            for network in networks.values() if self.config.encoder else ():
+                start_encoder(self.config.encoder, network.unet.encoder)
             return networks
         found = dict(Huang.from_weights(self.config.start).named_children())
         if self.config.mask_input == "predicted" and "discriminator" not in found:
@@ -215,7 +227,7 @@ class HuangRecipe(Recipe):
         config = self.config
         parts = {
             "reconstruction": adversarial.reconstruction_loss(
-                output.flatten(0, 1), target.flatten(0, 1)
+                output.flatten(0, 1), target.flatten(0, 1), config.compress
             ),
             "temporal": adversarial.temporal_loss(
                 output, pairs.mask[:, 1], pairs.flow, pairs.valid, config.temporal
