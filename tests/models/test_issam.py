@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from vharm.models import Issam, WeightsError, save_weights
+from vharm.models.efficientnet import EncoderConfig
+from vharm.models.encoded_unet import shallow_encoder
 from vharm.models.issam import NonlocalBlock, SpatialAttention
 
 torch.set_num_threads(1)
@@ -196,3 +198,24 @@ IMAGE, MASK = scene()
 def test_errors_name_the_argument(call, error, text):
     with pytest.raises(error, match=text):
         call()
+
+
+def test_a_backbone_lends_its_features_and_stays_as_it_is():
+    torch.manual_seed(0)
+    backbone = shallow_encoder(width=0.25).to_dict()
+    network = Issam(4, 4, backbone=backbone, input_size=None).train()
+    assert not network.backbone.training
+    before = {name: t.clone() for name, t in network.backbone.state_dict().items()}
+    image, mask = torch.rand(2, 3, 24, 40), torch.rand(2, 1, 24, 40)
+    network(image, mask).sum().backward()
+    assert all(p.grad is None for p in network.backbone.parameters())
+    assert all(torch.equal(t, before[name]) for name, t in network.backbone.state_dict().items())
+    coarse = network.encoder[3][0][0].weight
+    lent = sum(network.backbone.level_channels[2:])
+    assert coarse.shape[1] == 16 + lent
+    assert coarse.grad[:, 16:].abs().sum() > 0
+    again = Issam(**network.settings())
+    again.load_state_dict(network.state_dict())
+    torch.testing.assert_close(again.eval()(image, mask), network.eval()(image, mask))
+    with pytest.raises(ValueError, match="without a head"):
+        Issam(4, 4, backbone=EncoderConfig.lite().to_dict())

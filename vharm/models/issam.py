@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vharm.models.efficientnet import Encoder, EncoderConfig
 from vharm.models.nonlocal_block import WINDOW, NonlocalBlock
 from vharm.models.weights import WeightsError, load_weights
 
@@ -60,6 +61,9 @@ class Issam(nn.Module):
         nonlocal_levels: decoder levels, 0 the coarsest, that have a nonlocal block after their
             up-sampling; none in iS2AM itself.
         window: of the nonlocal blocks.
+        backbone: settings of an `EncoderConfig` without a head, None for no backbone. Its features
+            join those of the encoder's levels of the same resolution, the coarser ones the last
+            level's. It stays as it was trained elsewhere (the WACV paper's use of a backbone).
         input_size: side of the square the network is trained at and used at, or None for any
             size; kept for whoever prepares its input.
 
@@ -71,7 +75,8 @@ class Issam(nn.Module):
 
     def __init__(
         self, width: int = WIDTH, depth: int = DEPTH, *, nonlocal_levels: Sequence[int] = (),
-        window: int = WINDOW, input_size: int | None = INPUT_SIZE,
+        window: int = WINDOW, backbone: dict[str, Any] | None = None,
+        input_size: int | None = INPUT_SIZE,
     ) -> None:  # fmt: skip
         super().__init__()
         levels = tuple(nonlocal_levels)
@@ -91,7 +96,9 @@ class Issam(nn.Module):
                 f"input_size: expected a multiple of {self.multiple} or None, got {input_size}"
             )
         channels = [width << level for level in range(depth)]
-        inputs = [4, *channels[:-1]]
+        self.backbone = None if backbone is None else Backbone(EncoderConfig.from_dict(backbone))
+        lent = [0] * depth if self.backbone is None else self.backbone.lent(depth)
+        inputs = [i + more for i, more in zip((4, *channels[:-1]), lent, strict=True)]
         self.encoder = nn.ModuleList(
             double_conv(i, o, norm=level >= NORM_FROM)
             for level, (i, o) in enumerate(zip(inputs, channels, strict=True))
@@ -133,9 +140,13 @@ class Issam(nn.Module):
         mask = mask.to(image.dtype)
         normalised = self.normalise(image)
         features = torch.cat((normalised, mask), 1)
+        lent = () if self.backbone is None else self.backbone(image, mask)
         skips: list[Tensor] = []
         for level, block in enumerate(self.encoder):
-            features = block(F.max_pool2d(features, 2) if level else features)
+            features = F.max_pool2d(features, 2) if level else features
+            if lent and level:
+                features = torch.cat((features, *_lent(lent, level, self.depth, features)), 1)
+            features = block(features)
             skips.append(features)
         skips.pop()
         for block in self.decoder:
@@ -158,6 +169,7 @@ class Issam(nn.Module):
             "depth": self.depth,
             "nonlocal_levels": list(self.nonlocal_levels),
             "window": self.window,
+            "backbone": None if self.backbone is None else self.backbone.config.to_dict(),
             "input_size": self.input_size,
         }
 
@@ -175,6 +187,46 @@ class Issam(nn.Module):
             raise WeightsError(f"{path}: bad configuration in the header: {error}") from error
         weights.load_into(model)
         return model.eval()
+
+
+class Backbone(Encoder):
+    """An encoder that is only looked at: it has no gradient, and its normalisation stands still.
+
+    Raises:
+        ValueError: `config` has a head.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        if config.head:
+            raise ValueError(f"backbone: expected an encoder without a head, got {config.head}")
+        super().__init__(config)
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Stays in eval mode."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, image: Tensor, mask: Tensor) -> list[Tensor]:
+        """Its levels, 1/2 of the resolution first."""
+        return self.levels(image, mask)
+
+    def lent(self, depth: int) -> list[int]:
+        """Channels that join each of `depth` levels, the first being of full resolution."""
+        found = [0, *self.level_channels]
+        return [*found[: depth - 1], sum(found[depth - 1 :])]
+
+
+def _lent(lent: list[Tensor], level: int, depth: int, features: Tensor) -> list[Tensor]:
+    """Those of a backbone's features that join a level, at its size."""
+    found = lent[level - 1 : level] if level < depth - 1 else lent[level - 1 :]
+    size = features.shape[2:]
+    return [
+        one if one.shape[2:] == size
+        else F.interpolate(one, size, mode="bilinear", align_corners=False)
+        for one in found
+    ]  # fmt: skip
 
 
 class UpBlock(nn.Module):

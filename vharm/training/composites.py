@@ -28,6 +28,8 @@ class CompositeConfig(TrainingConfig):
         least_crop: least side of random crops, 1 for no crops.
         borrowed: share of training pictures that take a photograph without a mask and borrow one.
         hold_out: share of the training pictures kept for choosing the best checkpoint.
+        compress: loss of a composite above which it counts by its logarithm, see
+            `vharm.training.losses.compressed`; 0, as in the papers, for none.
     """
 
     shares: tuple[float, ...] = SHARES
@@ -37,9 +39,12 @@ class CompositeConfig(TrainingConfig):
     least_crop: float = 0.6
     borrowed: float = 0.0
     hold_out: float = 0.05
+    compress: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.compress >= 0:
+            raise ConfigError(f"compress: expected 0 or more, got {self.compress}")
         check_share(self, "own")
         check_share(self, "borrowed", "grade", one=False)
         check_share(self, "least_crop", zero=False)

@@ -18,7 +18,8 @@ from vharm.data.motion import MotionRange
 from vharm.data.types import Sample
 from vharm.flow import ESTIMATORS, open_estimator
 from vharm.models.chen import DIRECTIONS, Chen
-from vharm.models.weights import save_weights
+from vharm.models.issam import Issam
+from vharm.models.weights import load_weights, save_weights
 
 from ..config import ConfigError, TrainingConfig, check_choice, check_share
 from ..dances import Clips, DanceSet, Mixed, RecolouredClips, Recolouring, collate
@@ -124,12 +125,21 @@ class ChenRecipe(Recipe):
         self._held = collate([kept[0, i] for i in range(min(len(kept), VALIDATION_CLIPS))])
         self.flow = open_estimator(config.flow, weights=config.flow_weights or None)
 
+    def _backbone(self) -> dict[str, Any] | None:
+        """Of the base that is started from."""
+        if not self.config.start:
+            return None
+        return load_weights(self.config.start, architecture=Issam.architecture).config.get(
+            "backbone"
+        )
+
     def bare_networks(self) -> dict[str, nn.Module]:
         config = self.config
         try:
             base = {
                 "width": config.width, "depth": config.depth, "window": config.window,
                 "nonlocal_levels": config.nonlocal_levels, "input_size": config.size,
+                "backbone": self._backbone(),
             }  # fmt: skip
             network = Chen(
                 base, frames=config.frames, directions=config.directions, blocks=config.blocks,

@@ -42,8 +42,6 @@ class HarmonizerConfig(CompositeConfig):
             size; "" for none.
         loss: how stages' losses are combined for composites made by filters, see
             `vharm.training.losses.LOSSES`.
-        compress: loss of a composite above which it counts by its logarithm, see
-            `vharm.training.losses.compressed`; 0, as in the paper, for none.
         composite_weight: of the last stage's loss for all other composites.
         drop_connect: rate of the last block.
         input_size: side at which users' frames are shown to the trained network; 0 is `size`.
@@ -61,7 +59,6 @@ class HarmonizerConfig(CompositeConfig):
     regions: bool = False
     start: str = ""
     loss: str = "dynamic-released"
-    compress: float = 0.0
     composite_weight: float = 10.0
     drop_connect: float = 0.2
     input_size: int = 0
@@ -71,8 +68,6 @@ class HarmonizerConfig(CompositeConfig):
         check_choice(self, "encoder", ENCODERS)
         check_choice(self, "loss", losses.LOSSES)
         check_share(self, "drop_connect", one=False)
-        if not self.compress >= 0:
-            raise ConfigError(f"compress: expected 0 or more, got {self.compress}")
         for name in ("width", "depth"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name}: expected more than 0, got {getattr(self, name)}")

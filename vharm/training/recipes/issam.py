@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vharm import ops
 from vharm.data.luts import load_luts
+from vharm.models.encoded_unet import shallow_encoder, start_encoder
 from vharm.models.issam import DEVIATION, Issam
 from vharm.models.weights import load_weights, save_weights
 from vharm.ops.filters import DEFAULT_FILTERS
@@ -34,6 +35,8 @@ class IssamConfig(CompositeConfig):
 
     Attributes:
         width, depth, nonlocal_levels, window: of the network, see `vharm.models.Issam`.
+        backbone: trained weights whose encoder's features join the network's (a Harmonizer's, or
+            an ImageNet checkpoint of EfficientNet-Lite0), see `vharm.models.Issam`; "" for none.
         start: weight file of the same network to start from; "" for none.
         temporal: weight of the whole-frame squared difference between a frame and the one before
             it, warped by the true flow; the training then sees photographs set in motion, two
@@ -46,6 +49,7 @@ class IssamConfig(CompositeConfig):
     depth: int = 4
     nonlocal_levels: tuple[int, ...] = ()
     window: int = 4
+    backbone: str = ""
     start: str = ""
     temporal: float = 0.0
     own: float = 1.0
@@ -87,6 +91,7 @@ class IssamRecipe(Recipe):
             network = Issam(
                 config.width, config.depth, nonlocal_levels=config.nonlocal_levels,
                 window=config.window, input_size=config.size,
+                backbone=shallow_encoder().to_dict() if config.backbone else None,
             )  # fmt: skip
         except ValueError as error:
             raise ConfigError(f"size: {error}") from error
@@ -94,6 +99,8 @@ class IssamRecipe(Recipe):
 
     def networks(self) -> dict[str, nn.Module]:
         networks = self.bare_networks()
+        if self.config.backbone:
+            start_encoder(self.config.backbone, networks["issam"].backbone)
         if self.config.start:
             fill_base(networks["issam"], self.config.start)
         return networks
@@ -112,7 +119,7 @@ class IssamRecipe(Recipe):
             loss, numbers = pair_loss(network, batch.to(device), self.config.temporal)
         else:
             made = self.composer(*batch.to(device))
-            loss = frame_loss(network, made.composite, made.mask, made.target)
+            loss = frame_loss(network, made.composite, made.mask, made.target, self.config.compress)
             numbers = {}
         update("issam", loss)
         return {"loss": loss.detach(), **numbers}
@@ -159,14 +166,16 @@ def fill_base(network: nn.Module, path: str) -> None:
     weights.load_into(network)
 
 
-def frame_loss(network: nn.Module, composite: Tensor, mask: Tensor, target: Tensor) -> Tensor:
+def frame_loss(
+    network: nn.Module, composite: Tensor, mask: Tensor, target: Tensor, compress: float = 0.0
+) -> Tensor:
     """The foreground-normalised squared error, in ImageNet's normalisation."""
-    return scaled_error(network(composite, mask), target, mask)
+    return scaled_error(network(composite, mask), target, mask, compress)
 
 
-def scaled_error(output: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+def scaled_error(output: Tensor, target: Tensor, mask: Tensor, compress: float = 0.0) -> Tensor:
     """`foreground_normalised`, of RGB in [0,1], as the network's own normalisation has it."""
-    return foreground_normalised(_scaled(output), _scaled(target), mask)
+    return foreground_normalised(_scaled(output), _scaled(target), mask, compress)
 
 
 def _scaled(picture: Tensor) -> Tensor:
