@@ -17,6 +17,8 @@ from torch import Tensor
 from vharm import ops
 from vharm.models.vhmae import Packed, Painted
 
+from .losses import compressed
+
 
 class Terms(NamedTuple):
     """The loss's three terms, each a scalar, unweighted."""
@@ -36,6 +38,7 @@ class Terms(NamedTuple):
 def terms(
     painted: Painted, target: Tensor, *, patch: int, frames_per_clip: int = 1,
     alignment_wanted: bool = True, balance_wanted: bool = True, literal: bool = False,
+    compress: float = 0.0,
 ) -> Terms:  # fmt: skip
     """All terms of a batch; those not wanted, or without what they compare, are 0.
 
@@ -46,29 +49,34 @@ def terms(
         frames_per_clip: T.
         alignment_wanted, balance_wanted: False spares the work.
         literal: the paper's sums instead of means.
+        compress: of each frame's reconstruction, see `vharm.training.losses.compressed`.
     """
     nothing = painted.patches.new_zeros((), dtype=torch.float32)
     aligned = nothing
     if alignment_wanted and painted.pattern is not None:
         aligned = alignment(painted.pattern, painted.visible, frames_per_clip, literal=literal)
     return Terms(
-        reconstruction(painted, target, patch, literal=literal),
+        reconstruction(painted, target, patch, literal=literal, compress=compress),
         aligned,
         balance(painted.image, literal=literal) if balance_wanted else nothing,
     )
 
 
 def reconstruction(
-    painted: Painted, target: Tensor, patch: int, *, literal: bool = False
+    painted: Painted, target: Tensor, patch: int, *, literal: bool = False, compress: float = 0.0
 ) -> Tensor:  # fmt: skip
     """Eq. 1: squared error of the painted patches over all patches, masked or not.
 
     As a mean the sum is also divided by the samples of a patch; 0 for no frames.
     """
-    true, _, _ = ops.pack_patches(target, painted.masked, patch, count=len(painted.patches))
-    error = (painted.patches.float() - true.float()).square().sum()
-    error = error / max(painted.masked.numel(), 1)
-    return error if literal else error / (3 * patch * patch)
+    masked = painted.masked
+    true, _, _ = ops.pack_patches(target, masked, patch, count=len(painted.patches))
+    error = (painted.patches.float() - true.float()).square().flatten(1).sum(1)
+    if not masked.numel():
+        return error.sum()
+    frame = masked.flatten(1).nonzero()[:, 0]
+    each = error.new_zeros(len(masked)).index_add(0, frame, error) / masked[0].numel()
+    return compressed(each if literal else each / (3 * patch * patch), compress).mean()
 
 
 def alignment(

@@ -173,7 +173,7 @@ class VhmaeRecipe(Recipe):
         terms = masked_losses.terms(
             painted, target, patch=config.patch, frames_per_clip=length,
             alignment_wanted=config.alpha > 0, balance_wanted=config.beta > 0,
-            literal=config.literal,
+            literal=config.literal, compress=config.compress,
         )  # fmt: skip
         loss = terms.total(config.alpha, config.beta)
         update("vhmae", loss)
