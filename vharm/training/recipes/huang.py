@@ -60,6 +60,7 @@ class HuangConfig(TrainingConfig):
         borrowed: whether photographs without masks join, with masks of others.
         hold_out: share of the scenes kept for choosing the best checkpoint.
         validation_pairs: most pairs made of those.
+        input_size: side at which users' frames are shown to the trained networks; 0 is `size`.
     """
 
     batch: int = 4
@@ -86,6 +87,7 @@ class HuangConfig(TrainingConfig):
     borrowed: bool = False
     hold_out: float = 0.05
     validation_pairs: int = 64
+    input_size: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -131,6 +133,7 @@ class HuangRecipe(Recipe):
     name: ClassVar[str] = "huang"
     config_class: ClassVar[type[TrainingConfig]] = HuangConfig
     watched: ClassVar[Figure] = Figure("psnr", less_is_better=False)
+    export_settings: ClassVar[tuple[str, ...]] = ("input_size",)
     config: HuangConfig
 
     def __init__(self, config: HuangConfig) -> None:
@@ -282,7 +285,7 @@ class HuangRecipe(Recipe):
         generator, discriminator = networks["generator"], networks.get("discriminator")
         assert isinstance(generator, Generator)
         assert discriminator is None or isinstance(discriminator, Discriminator)
-        whole = Huang.of(generator, discriminator, self.config.size)
+        whole = Huang.of(generator, discriminator, self.config.input_size or self.config.size)
         path = folder / "huang.safetensors"
         save_weights(
             path, whole, architecture=Huang.architecture, config=whole.settings(), metadata=facts

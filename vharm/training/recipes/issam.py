@@ -41,6 +41,7 @@ class IssamConfig(CompositeConfig):
         temporal: weight of the whole-frame squared difference between a frame and the one before
             it, warped by the true flow; the training then sees photographs set in motion, two
             frames each. 0.01 is what video tables call "Huang et al."; 0 trains on single frames.
+        input_size: side at which users' frames are shown to the trained network; 0 is `size`.
     """
 
     batch: int = 16
@@ -52,6 +53,7 @@ class IssamConfig(CompositeConfig):
     backbone: str = ""
     start: str = ""
     temporal: float = 0.0
+    input_size: int = 0
     own: float = 1.0
 
     def __post_init__(self) -> None:
@@ -67,6 +69,7 @@ class IssamRecipe(Recipe):
     name: ClassVar[str] = "issam"
     config_class: ClassVar[type[TrainingConfig]] = IssamConfig
     watched: ClassVar[Figure] = Figure("fmse")
+    export_settings: ClassVar[tuple[str, ...]] = ("input_size",)
     config: IssamConfig
 
     def __init__(self, config: IssamConfig) -> None:
@@ -90,7 +93,7 @@ class IssamRecipe(Recipe):
         try:
             network = Issam(
                 config.width, config.depth, nonlocal_levels=config.nonlocal_levels,
-                window=config.window, input_size=config.size,
+                window=config.window, input_size=config.input_size or config.size,
                 backbone=shallow_encoder().to_dict() if config.backbone else None,
             )  # fmt: skip
         except ValueError as error:
