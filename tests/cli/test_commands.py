@@ -89,6 +89,18 @@ def test_doctor_says_what_is_missing(vharm, monkeypatch):
     )
 
 
+def test_doctor_says_what_runs_the_network(vharm, monkeypatch):
+    from vharm.cli import doctor
+
+    assert doctor.engines()["harmonizer on cpu"].split()[0] in ("torch", "onnxruntime")
+    text = "onnx is not installed: pip install"
+    monkeypatch.setattr(doctor, "why_not_onnxruntime", lambda: text)
+    monkeypatch.setattr(doctor, "choose_engine", lambda: "torch")
+    monkeypatch.setattr(doctor, "run_self_tests", list)
+    output = " ".join(vharm("doctor").stdout.split())
+    assert f"harmonizer on cpu torch (onnxruntime: {text})" in output
+
+
 def test_every_op_has_a_self_test():
     assert {choice.op for choice in ops.explain()} <= set(_selftest.CASES)
 

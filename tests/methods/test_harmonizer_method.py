@@ -64,6 +64,34 @@ def test_working_size_is_the_networks_own(method, tmp_path):
     assert methods.get("harmonizer", weights=path).working_size(40, 1920) == (96, 96)
 
 
+def test_engines_find_the_same(weights):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    torch.manual_seed(1)
+    frames, masks = torch.rand(3, 3, 256, 256), torch.zeros(3, 1, 256, 256)
+    masks[0, :, 60:200, 50:150] = 1
+    masks[2, :, :50, :50] = 0.5
+    found = {}
+    for engine in ("auto", "onnxruntime", "torch"):
+        method = methods.get("harmonizer", weights=weights, engine=engine)
+        assert method.engine == ("onnxruntime" if engine == "auto" else engine)
+        found[engine] = method.estimate(frames, masks)
+    for auto, look, expected in zip(*found.values(), strict=True):
+        assert torch.equal(auto.arguments, look.arguments)
+        torch.testing.assert_close(look.arguments, expected.arguments, atol=1e-4, rtol=0)
+        torch.testing.assert_close(look.statistics, expected.statistics, atol=1e-4, rtol=0)
+
+
+def test_without_onnx_runtime(weights, monkeypatch):
+    reason = "onnx is not installed"
+    monkeypatch.setattr("vharm.models.engine.why_not_onnxruntime", lambda device: reason)
+    assert methods.get("harmonizer", weights=weights).engine == "torch"
+    with pytest.raises(ImportError, match=r"engine: onnxruntime cannot be used: onnx is not inst"):
+        methods.get("harmonizer", weights=weights, engine="onnxruntime")
+    with pytest.raises(ValueError, match="engine: expected one of auto, torch, onnxruntime"):
+        methods.get("harmonizer", weights=weights, engine="quick")
+
+
 def test_what_the_network_sees():
     torch.manual_seed(2)
     frame, mask = torch.rand(1, 3, 8, 8), torch.zeros(1, 1, 8, 8)

@@ -34,6 +34,12 @@ def test_histograms_share_a_value_between_bins():
     assert not histograms(image, weight * 0).any()
 
 
+def test_histograms_have_gradients():
+    image = torch.rand(2, 3, 3, 4, dtype=torch.float64, requires_grad=True)
+    weight = torch.rand(2, 1, 3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(histograms, (image, weight))
+
+
 def test_colours_are_those_of_each_region():
     torch.manual_seed(0)
     colours = RegionColours(32)

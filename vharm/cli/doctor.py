@@ -18,6 +18,7 @@ from rich.table import Table
 
 from .. import ops
 from .._version import __version__
+from ..models.engine import choose_engine, why_not_onnxruntime
 from . import _options as o
 from ._errors import FAILED, guarded
 from ._selftest import run_self_tests
@@ -31,6 +32,8 @@ PARTS = (
     ("PIL", "pillow", "pictures for people", "cli"),
     ("matplotlib", "matplotlib", "the demo", "cli"),
     ("triton", "triton", "GPU kernels in Triton", "triton"),
+    ("onnxruntime", "onnxruntime", "Harmonizer's network, faster on the CPU", "fast"),
+    ("onnx", "onnx", "Harmonizer's network, faster on the CPU", "fast"),
     ("nvtx", "nvtx", "named ranges in GPU profiles", "profile"),
 )
 
@@ -39,7 +42,8 @@ PARTS = (
 def doctor(json: o.Json = False, debug: o.Debug = False) -> None:
     """Say what this installation can do, and test its kernels against the reference."""
     found = {
-        "versions": versions(), "native": native_modules(), "missing": missing_parts(),
+        "versions": versions(), "native": native_modules(), "engines": engines(),
+        "missing": missing_parts(),
         "backends": {"cpu": backends("cpu"), "cuda": backends("cuda")},
         "self_test": run_self_tests(),
     }  # fmt: skip
@@ -102,6 +106,13 @@ def _isa(module: Any) -> str:
     return f"uses {module.isa()}" + (f" ({problem})" if problem else "")
 
 
+def engines() -> dict[str, str]:
+    """What Harmonizer's network runs on, on the CPU, and why not on ONNX Runtime."""
+    reason = why_not_onnxruntime()
+    found = choose_engine()
+    return {"harmonizer on cpu": found if reason is None else f"{found} (onnxruntime: {reason})"}
+
+
 def missing_parts() -> list[dict[str, str]]:
     """Optional packages that are not there, and how to get them."""
     return [
@@ -122,7 +133,7 @@ def backends(device: str) -> list[dict[str, Any]]:
 def _print(found: dict[str, Any]) -> None:
     console = Console()
     table = Table(box=None, show_header=False, pad_edge=False)
-    for name, value in {**found["versions"], **found["native"]}.items():
+    for name, value in {**found["versions"], **found["native"], **found["engines"]}.items():
         table.add_row(name, str(value))
     console.print(table, highlight=False, markup=False)
     for device, rows in found["backends"].items():

@@ -144,16 +144,21 @@ class Harmonizer(nn.Module):
             TypeError: `image` or `mask` is not a floating-point tensor.
             ValueError: their shapes are not those above.
         """
-        _check_inputs(image, mask)
-        mask = mask.to(image.dtype)
-        if resize and self.input_size is not None:
-            image = _resize(image, self.input_size)
-            mask = _resize(mask, self.input_size)
+        image, mask = self.prepare(image, mask, resize=resize)
         features = self.encoder(image, mask)
         if self.colours is None:
             return self.regressor(features.mean((2, 3)))
         seen = (pool_regions(features, mask), self.colours(image, mask))
         return self.regressor(torch.cat(seen, 1))
+
+    def prepare(self, image: Tensor, mask: Tensor, *, resize: bool = True) -> tuple[Tensor, Tensor]:
+        """What the network is given: the arguments of `forward`, checked, of one dtype and size."""
+        _check_inputs(image, mask)
+        mask = mask.to(image.dtype)
+        if resize and self.input_size is not None:
+            image = _resize(image, self.input_size)
+            mask = _resize(mask, self.input_size)
+        return image, mask
 
     def settings(self) -> dict[str, Any]:
         """What a weight file must say about the network to rebuild it, as plain JSON values."""

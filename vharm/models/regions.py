@@ -47,13 +47,23 @@ def histograms(image: Tensor, weight: Tensor, bins: int = BINS) -> Tensor:
         weight: [B,1,H,W], not negative.
         bins: bin k stands for the value k / (bins - 1).
     """
+    return _counted(*_shared(image, bins), weight, bins)
+
+
+def _shared(image: Tensor, bins: int) -> tuple[Tensor, Tensor]:
+    """The lower of each value's two bins, and the share of the upper one: [B,C,P]."""
     place = image.flatten(2).clamp(0, 1) * (bins - 1)
     lower = place.floor().clamp(max=bins - 2)
-    upper_share = place - lower
-    each = weight.flatten(2).expand_as(place)
-    counts = place.new_zeros(*place.shape[:2], bins)
-    counts = counts.scatter_add(2, lower.long(), each * (1 - upper_share))
-    counts = counts.scatter_add(2, lower.long() + 1, each * upper_share)
+    return lower.long(), place - lower
+
+
+def _counted(lower: Tensor, upper_share: Tensor, weight: Tensor, bins: int) -> Tensor:
+    each = weight.flatten(2).expand_as(upper_share)
+    nothing = upper_share.new_zeros(*upper_share.shape[:2], bins)
+    # What goes to the upper bins is gathered in the lower ones too, and moved up in the end: one
+    # set of places for both.
+    upper = nothing.scatter_add(2, lower, each * upper_share)
+    counts = nothing.scatter_add(2, lower, each) - upper + F.pad(upper[..., :-1], (1, 0))
     return counts / weight.sum((2, 3)).clamp(min=LEAST_WEIGHT)[..., None]
 
 
@@ -76,9 +86,10 @@ class RegionColours(nn.Module):
         """Image [B,3,H,W] and mask [B,1,H,W], both in [0,1], to [B,width]."""
         image, mask = image.float(), mask.float()
         upper = torch.triu_indices(3, 3, device=image.device)
+        places = _shared(image, BINS)
         parts = []
         for weight in (mask, 1 - mask):
-            counts = histograms(image, weight)
+            counts = _counted(*places, weight, BINS)
             mean, covariance, _ = masked_moments(image, weight)
             entries = covariance[:, upper[0], upper[1]] * COVARIANCE_SCALE
             parts += [counts.flatten(1), counts.cumsum(2).flatten(1), mean, entries]

@@ -190,14 +190,16 @@ def thumbnail(frame: Frame, size: tuple[int, int], device: torch.device) -> Tens
         return _area(small.to(device), size).clamp(0, 1)
     image = planes[0] if planes[0].ndim == 3 else planes[0][..., None]
     check_not_nan(image, frame.index)
-    image = _thin(image, size).to(device).float()
+    image = _thin(image, size).to(device).permute(2, 0, 1)
+    # Planes are averaged faster than interleaved samples, and get there while they are converted.
+    image = image.to(torch.float32, memory_format=torch.contiguous_format)
+    if color.layout == "rgb" and color.depth != 32:
+        return _area(image, size).div_(color.white).clamp_(0, 1)
     if color.layout == "gray":
-        image = ((image - color.black) / (color.white - color.black)).expand(-1, -1, 3)
-    elif color.depth != 32:
-        image = image / color.white
+        image = ((image - color.black) / (color.white - color.black)).expand(3, -1, -1)
     if color.transfer == "linear" and color.depth == 32:
         image = _from_linear(image.clamp(0, 1))
-    return _area(image.permute(2, 0, 1).clamp(0, 1), size)
+    return _area(image.clamp(0, 1), size)
 
 
 def mask_thumbnail(mask: Mask, size: tuple[int, int], device: torch.device) -> Tensor:
