@@ -160,9 +160,10 @@ class HuangRecipe(Recipe):
 
     def networks(self) -> dict[str, nn.Module]:
         networks = self.bare_networks()
-        if not self.config.start:
-            for network in networks.values() if self.config.encoder else ():
+        if self.config.encoder:
+            for network in networks.values():
                 start_encoder(self.config.encoder, network.unet.encoder)
+        if not self.config.start:
             return networks
         found = dict(Huang.from_weights(self.config.start).named_children())
         if self.config.mask_input == "predicted" and "discriminator" not in found:
