@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from vharm import ops
+from vharm.data.clip_batches import Clips
+from vharm.data.dancing_batches import DancingBatches, Draw
 from vharm.data.luts import load_luts
 from vharm.models.encoded_unet import shallow_encoder, start_encoder
 from vharm.models.issam import DEVIATION, Issam
@@ -20,8 +22,7 @@ from vharm.ops.filters import DEFAULT_FILTERS
 
 from ..composites import CompositeConfig, make_composer
 from ..config import ConfigError, TrainingConfig
-from ..dances import Clips, DanceSet, Recolouring
-from ..dances import collate as collate_clips
+from ..motion_data import COVERAGE, motion_colours, motion_scenes
 from ..normalised import foreground_normalised
 from ..pictures import Item, Items, Validation, collate, open_pictures
 from ..recipe import Figure, KeyedSet, Recipe, Update, register
@@ -79,13 +80,16 @@ class IssamRecipe(Recipe):
             borrowed=config.borrowed, least_crop=config.least_crop, own=config.own,
         )  # fmt: skip
         luts = load_luts(config.luts, "train") if config.luts else ()
-        self._training: KeyedSet = pictures
-        if config.temporal:
-            self._training = DanceSet(
-                pictures.scenes, config.size, 2, seed=config.seed, recolour=Recolouring(luts),
-                least_crop=config.least_crop,
-            )  # fmt: skip
         self.composer = make_composer(config, luts)
+        self._pictures = pictures
+        self._pairs: DancingBatches | None = None
+        if config.temporal:
+            scenes = motion_scenes(pictures.scenes, config.size)
+            colours = motion_colours(config.luts, config.shares, scenes)
+            self._pairs = DancingBatches(
+                scenes, config.size, colours, seed=config.seed, min_coverage=COVERAGE[0],
+                max_coverage=COVERAGE[1], least_crop=config.least_crop,
+            )  # fmt: skip
         self.validation = Validation(held, luts, config.size, DEFAULT_FILTERS, config.pictures)
 
     def bare_networks(self) -> dict[str, nn.Module]:
@@ -109,10 +113,10 @@ class IssamRecipe(Recipe):
         return networks
 
     def training_set(self) -> KeyedSet:
-        return self._training
+        return self._pictures if self._pairs is None else self._pairs
 
-    def collate(self, items: Sequence[Any]) -> Items | Clips:
-        return collate(items) if isinstance(items[0], Item) else collate_clips(items)
+    def collate(self, items: Sequence[Item] | Sequence[Draw]) -> Items | Clips:
+        return collate(items) if self._pairs is None else self._pairs.render(items)
 
     def step(
         self, networks: Mapping[str, nn.Module], batch: Any, device: torch.device, update: Update
