@@ -19,7 +19,7 @@ from vharm.ops import flow_warp
 from vharm.training.clips import Mixed, RecolouredClips, collate
 from vharm.training.motion_data import SHARES, HeldClips, motion_colours, motion_scenes
 from vharm.training.normalised import foreground_normalised
-from vharm.training.recipes.issam import fill_base
+from vharm.training.recipes.issam import fill_base, pair_loss
 from vharm.training.recipes.spynet import end_point_error, level_error
 
 torch.set_num_threads(1)
@@ -227,6 +227,17 @@ def test_issam_learns_a_little_and_exports(data, tmp_path):
     assert losses[-1] < 0.6 * losses[0]
 
 
+def test_a_pairs_error_can_be_compressed(scenes):
+    found = dances(scenes, 2)
+    clips, network = found.render([found[0, i] for i in range(4)]), Issam(4, input_size=SIZE)
+    with torch.no_grad():
+        plain, parts = pair_loss(network, clips, 0.5)
+        torch.testing.assert_close(plain, parts["error"] + 0.5 * parts["temporal"])
+        _, less = pair_loss(network, clips, 0.5, compress=1e-3)
+    assert less["error"] < 0.5 * parts["error"]
+    assert less["temporal"] == parts["temporal"]
+
+
 def test_issam_on_pairs_is_another_loss(data, tmp_path):
     logs = []
     for i, weight in enumerate((0.01, 1000.0)):
@@ -254,20 +265,53 @@ def test_chen_freezes_its_base_for_the_first_half(data, tmp_path):
     assert Chen.from_weights(paths[0]).frames == 3
 
 
-def test_chen_takes_clips_and_switches(data, tmp_path):
+@pytest.fixture(scope="module")
+def real_clips(tmp_path_factory):
+    """A folder of two clips of four frames, with masks."""
+    path = tmp_path_factory.mktemp("clips")
     for clip in ("one", "two"):
         for kind in ("frames", "masks"):
-            (tmp_path / "clips" / clip / kind).mkdir(parents=True)
+            (path / clip / kind).mkdir(parents=True)
         for i in range(4):
             frame, mask = picture(i)
-            folder = tmp_path / "clips" / clip
+            folder = path / clip
             Image.fromarray(frame.permute(1, 2, 0).numpy()).save(folder / "frames" / f"{i}.png")
             Image.fromarray(mask[0].numpy()).save(folder / "masks" / f"{i}.png")
+    return path
+
+
+def test_chen_takes_clips_and_switches(data, real_clips, tmp_path):
     _, outcome = train(
-        "chen", data, tmp_path / "out", width=4, frames=5, directions="past", aggregator=False,
-        flow="none", clips=str(tmp_path / "clips"), steps=2, nonlocal_levels=(2,),
+        "chen", data, tmp_path, width=4, frames=5, directions="past", aggregator=False,
+        flow="none", clips=str(real_clips), steps=2, nonlocal_levels=(2,),
     )  # fmt: skip
     assert outcome.finished
+
+
+def test_workers_give_the_same_batches_of_both_kinds(data, real_clips):
+    from torch.utils.data import DataLoader
+
+    from vharm.training.order import Order
+
+    recipe = training.get_recipe("chen")
+    values = {
+        "data": str(data), "size": SIZE, "hold_out": 0.25, "width": 4, "frames": 3,
+        "clips": str(real_clips), "clip_every": 3,
+    }  # fmt: skip
+    made = recipe(training.make_config(recipe.config_class, values=values))
+    whole = made.training_set()
+    found = []
+    for workers in (0, 2):
+        loader = DataLoader(
+            whole, batch_sampler=Order(len(whole), 4, seed=0, start=1), collate_fn=made.collate,
+            num_workers=workers,
+        )  # fmt: skip
+        batches = iter(loader)
+        found.append([next(batches) for _ in range(2)])
+    for here, there in zip(*found, strict=True):
+        assert here.composite.shape == (4, 3, 3, SIZE, SIZE)
+        for name in ("composite", "target", "masks"):
+            assert torch.equal(getattr(here, name), getattr(there, name)), name
 
 
 def test_the_refinement_learns_over_a_fixed_base(data, tmp_path):

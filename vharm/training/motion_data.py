@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vharm.data.augment import Cached
 from vharm.data.clip_batches import Clips
@@ -88,7 +88,7 @@ def open_motion(
     if borrowed:
         scenes = _with_borrowed(found.scenes, config.data, scenes.size, config.seed)
     colours = motion_colours(config.luts, shares, scenes)
-    common = {
+    common: dict[str, Any] = {
         "min_coverage": coverage[0], "max_coverage": coverage[1], "limits": limits,
     }  # fmt: skip
     training = DancingBatches(

@@ -41,7 +41,8 @@ class IssamConfig(CompositeConfig):
         start: weight file of the same network to start from; "" for none.
         temporal: weight of the whole-frame squared difference between a frame and the one before
             it, warped by the true flow; the training then sees photographs set in motion, two
-            frames each. 0.01 is what video tables call "Huang et al."; 0 trains on single frames.
+            frames each, and `own`, `jitter`, `grade` and `borrowed` mean nothing. 0.01 is what
+            video tables call "Huang et al."; 0 trains on single frames.
         input_size: side at which users' frames are shown to the trained network; 0 is `size`.
     """
 
@@ -123,7 +124,9 @@ class IssamRecipe(Recipe):
     ) -> dict[str, Tensor]:
         network = networks["issam"]
         if isinstance(batch, Clips):
-            loss, numbers = pair_loss(network, batch.to(device), self.config.temporal)
+            loss, numbers = pair_loss(
+                network, batch.to(device), self.config.temporal, self.config.compress
+            )
         else:
             made = self.composer(*batch.to(device))
             loss = frame_loss(network, made.composite, made.mask, made.target, self.config.compress)
@@ -190,13 +193,15 @@ def _scaled(picture: Tensor) -> Tensor:
     return picture.float() / picture.new_tensor(DEVIATION, dtype=torch.float32).view(1, 3, 1, 1)
 
 
-def pair_loss(network: nn.Module, clips: Clips, weight: float) -> tuple[Tensor, dict[str, Tensor]]:
+def pair_loss(
+    network: nn.Module, clips: Clips, weight: float, compress: float = 0.0
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Both frames' errors in the mean, and the temporal difference where the flow holds."""
     assert clips.flow is not None
     assert clips.valid is not None
     composite, masks = clips.composite.flatten(0, 1), clips.masks.flatten(0, 1)
     output = network(composite, masks)
-    error = scaled_error(output, clips.target.flatten(0, 1), masks)
+    error = scaled_error(output, clips.target.flatten(0, 1), masks, compress)
     previous, current = _scaled(output).unflatten(0, clips.composite.shape[:2]).unbind(1)
     temporal = ops.temporal_loss(
         current.contiguous(), previous.contiguous(), clips.flow[:, 0], clips.valid[:, 0]
