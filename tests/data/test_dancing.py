@@ -99,7 +99,7 @@ def test_what_was_hidden_or_outside_is_not_valid():
     """A box moves 6 to the right over a still background."""
     still, moved = np.eye(3), np.eye(3)
     moved[0, 2] = 6
-    masks = [torch.zeros(1, *SIZE), torch.zeros(1, *SIZE)]
+    masks = torch.zeros(2, 1, *SIZE)
     masks[0][:, 30:70, 40:90] = 1
     masks[1][:, 30:70, 46:96] = 1
     flow, valid = flow_between(np.stack([still, moved]), np.stack([still, still]), masks)
@@ -110,7 +110,7 @@ def test_what_was_hidden_or_outside_is_not_valid():
     assert valid[0, 0, 30:69, 46:95].all()
     assert valid[0, 0, :29].all()
     # All moves: what comes in from the left was outside.
-    flow, valid = flow_between(np.stack([still] * 2), np.stack([still, moved]), [masks[0] * 0] * 2)
+    flow, valid = flow_between(np.stack([still] * 2), np.stack([still, moved]), masks * 0)
     assert not valid[0, 0, :, :6].any()
     assert valid[0, 0, :, 6:].all()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -63,6 +64,21 @@ class Samples(Scenes):
         changed = scene.frames.float() * (mask * tint + 1 - mask)
         target = scene.frames if self.answers else None
         return Sample(scene.name, changed.round().byte(), scene.masks, target, scene.subset)
+
+
+def disc_scene(number: int, side: int = 32) -> Scene:
+    """Smooth colours with a hard-edged disc of other ones in it."""
+    random = np.random.default_rng(number)
+    rows, columns = np.mgrid[:side, :side] / side
+    picture = np.stack([
+        80 + 60 * np.sin(random.uniform(1, 4) * rows + random.uniform(0, 6) + columns)
+        for _ in range(3)
+    ])  # fmt: skip
+    y, x = random.uniform(0.4, 0.6, 2)
+    inside = (rows - y) ** 2 + (columns - x) ** 2 < random.uniform(0.06, 0.1)
+    picture = np.where(inside, picture[[1, 2, 0]] + 60, picture)
+    frames = torch.from_numpy(picture.clip(0, 255).astype(np.uint8))[None]
+    return Scene(f"s{number}", frames, torch.from_numpy(inside.astype(np.uint8) * 255)[None, None])
 
 
 def natural_picture(source: torch.Generator, size: int) -> tuple[Tensor, Tensor]:

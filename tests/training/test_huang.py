@@ -3,23 +3,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import numpy as np
 import pytest
 import torch
+from scenes import disc_scene
 
-from vharm import ops
-from vharm.data import motion
-from vharm.data.augment import Cached
-from vharm.data.dancing import _layers, _render, flow_between
-from vharm.data.dancing_pairs import GROW, DancingPairs, Draw
-from vharm.data.pair_colours import RandomPairColours
-from vharm.data.types import Scene
 from vharm.models import Huang
 from vharm.training import ConfigError, Trainer, adversarial, export_weights, make_config
-from vharm.training.pairs import open_pairs
+from vharm.training.motion_data import open_motion
 from vharm.training.recipes.huang import HuangConfig, HuangRecipe
 
 torch.set_num_threads(1)
@@ -30,32 +23,6 @@ pytest.importorskip("tensorboard")
 SIDE = 32
 
 
-def scene(number, side=SIDE):
-    """Smooth colours with a disc of other ones in it."""
-    random = np.random.default_rng(number)
-    rows, columns = np.mgrid[:side, :side] / side
-    picture = np.stack([
-        80 + 60 * np.sin(random.uniform(1, 4) * rows + random.uniform(0, 6) + columns)
-        for _ in range(3)
-    ])  # fmt: skip
-    y, x = random.uniform(0.4, 0.6, 2)
-    disc = (rows - y) ** 2 + (columns - x) ** 2 < random.uniform(0.06, 0.1)
-    picture = np.where(disc, picture[[1, 2, 0]] + 60, picture)
-    frames = torch.from_numpy(picture.clip(0, 255).astype(np.uint8))[None]
-    return Scene(f"s{number}", frames, torch.from_numpy(disc.astype(np.uint8) * 255)[None, None])
-
-
-@pytest.fixture(scope="module")
-def scenes():
-    return Cached([scene(i) for i in range(8)], SIDE)
-
-
-@pytest.fixture(scope="module")
-def on_disk():
-    """The same, too large for the memory they may take."""
-    return Cached([scene(i) for i in range(8)], SIDE, most_bytes=1)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Sixteen photographs with masks, as users have them."""
@@ -63,7 +30,7 @@ def folder(tmp_path_factory):
     for kind in ("images", "masks"):
         (path / kind).mkdir()
     for i in range(16):
-        one = scene(i, 48)
+        one = disc_scene(i, 48)
         picture = one.frames[0].permute(1, 2, 0).numpy()[..., ::-1]
         cv2.imwrite(str(path / "images" / f"{one.name}.png"), picture)
         cv2.imwrite(str(path / "masks" / f"{one.name}.png"), one.masks[0, 0].numpy())
@@ -86,67 +53,9 @@ def recipe(folder, tmp_path):
     return make
 
 
-def unchanged(frames, masks, sources):
-    return frames
-
-
 def log_of(recipe):
     with open(f"{recipe.config.output}/log.jsonl", encoding="utf-8") as file:
         return [json.loads(line) for line in file]
-
-
-def test_pairs_are_what_dancing_renders(scenes):
-    """The same poses, nothing cropped: the same frames, flow and validity."""
-    pairs = DancingPairs(scenes, SIDE, unchanged, seed=3, least_crop=1.0, flip=False)
-    draws = [pairs[(5, i)] for i in range(len(pairs))]
-    batch = pairs.render(draws)
-    for number, draw in enumerate(draws):
-        np.testing.assert_allclose(draw.view, np.eye(3), atol=1e-12)
-        layers = _layers(draw.frame, draw.frame, draw.mask, GROW)
-        rendered = [_render(layers, a, b) for a, b in zip(draw.front, draw.behind, strict=True)]
-        target = torch.stack([r.target for r in rendered])
-        masks = torch.stack([r.mask for r in rendered])
-        torch.testing.assert_close(batch.target[number] * 255, target, atol=0.02, rtol=0)
-        torch.testing.assert_close(batch.mask[number], masks, atol=1e-4, rtol=0)
-        flow, valid = flow_between(draw.front, draw.behind, [r.mask for r in rendered])
-        # Where float32 puts a soft pixel on the other side of a limit, both are right.
-        same = (batch.valid[number] == valid[0]) & (
-            (batch.flow[number] - flow[0]).abs().amax(0, keepdim=True) < 1e-3
-        )
-        assert same.float().mean() > 0.99
-
-
-def test_flow_leads_to_the_same_thing_in_cropped_and_mirrored_pairs(scenes):
-    pairs = DancingPairs(scenes, 24, unchanged, seed=1, least_crop=0.7)
-    draws = [pairs[(0, i)] for i in range(len(pairs))]
-    assert {np.sign(draw.view[0, 0]) for draw in draws} == {-1, 1}
-    batch = pairs.render(draws)
-    warped, inside = ops.flow_warp(batch.target[:, 0].contiguous(), batch.flow, return_valid=True)
-    assert bool((inside | ~batch.valid).all())
-    error = (warped - batch.target[:, 1]).abs().amax(1, keepdim=True)
-    assert batch.valid.float().mean() > 0.5
-    # Two bilinear samplings differ from one; the motion itself would make far larger errors.
-    still = (batch.target[:, 0] - batch.target[:, 1]).abs().amax(1, keepdim=True)
-    assert error[batch.valid].mean() < 0.3 * still[batch.valid].mean()
-    assert torch.equal(batch.composite, batch.target)
-
-
-def test_pairs_follow_from_their_key_alone(scenes):
-    colours = RandomPairColours((1.0, 0.0, 1.0), None, scenes)
-    pairs = DancingPairs(scenes, SIDE, colours, seed=3)
-    together = pairs.render([pairs[(2, i)] for i in (0, 1, 2)])
-    alone = pairs.render([pairs[(2, 1)]])
-    for name, tensor in vars(alone).items():
-        torch.testing.assert_close(tensor[0], getattr(together, name)[1], msg=name)
-    other = pairs.render([pairs[(3, 1)]])
-    assert not torch.allclose(other.composite, alone.composite)
-
-
-def test_scenes_on_disk_give_the_same_pairs(scenes, on_disk):
-    assert not on_disk.in_memory
-    here, there = (DancingPairs(s, SIDE, unchanged, seed=2) for s in (scenes, on_disk))
-    first, second = (p.render([p[(1, i)] for i in range(3)]) for p in (here, there))
-    assert torch.equal(first.composite, second.composite)
 
 
 def test_photographs_without_masks_join_with_masks_of_others(folder, tmp_path):
@@ -156,45 +65,18 @@ def test_photographs_without_masks_join_with_masks_of_others(folder, tmp_path):
     shutil.copytree(folder, data)
     (data / "images" / "unmasked").mkdir()
     for i in range(20, 25):
-        picture = scene(i, 48).frames[0].permute(1, 2, 0).numpy()
+        picture = disc_scene(i, 48).frames[0].permute(1, 2, 0).numpy()
         cv2.imwrite(str(data / "images" / "unmasked" / f"p{i}.png"), picture)
     sizes = {}
     for borrowed in (False, True):
-        pairs, validation = open_pairs(
-            str(data), "", SIDE, (1.0, 0.7, 0.3), seed=0, hold_out=0.25, coverage=(0.1, 0.75),
-            least_crop=0.7, borrowed=borrowed, validation=3, pictures=0,
+        config = make_config(HuangConfig, values={"data": str(data), "size": SIDE})
+        found = open_motion(
+            config, 2, hold_out=0.25, held=3, shares=config.shares, coverage=(0.1, 0.75),
+            borrowed=borrowed,
         )  # fmt: skip
-        sizes[borrowed] = len(pairs)
-        assert len(validation.samples) == 3
+        sizes[borrowed] = len(found.training)
+        assert len(found.held) == 3
     assert sizes == {False: 12, True: 17}
-
-
-def test_recolouring_leaves_the_background_and_both_frames_alike(scenes):
-    colours = RandomPairColours((1.0, 0.0, 0.0))
-    pairs = DancingPairs(scenes, SIDE, colours, seed=0)
-    batch = pairs.render([pairs[(0, i)] for i in range(len(pairs))])
-    outside = (batch.mask == 0).expand_as(batch.target)
-    assert torch.equal(batch.composite[outside], batch.target[outside])
-    change = (batch.composite - batch.target) * batch.mask
-    mean = change.sum((3, 4)) / batch.mask.sum((3, 4))
-    assert mean.abs().max() > 0.03
-    torch.testing.assert_close(mean[:, 0], mean[:, 1], atol=0.02, rtol=0)
-
-
-def test_colours_that_cannot_be_had_are_refused(scenes):
-    with pytest.raises(ValueError, match="tables: needed for a share of 'lut'"):
-        RandomPairColours((0, 1, 0))
-    with pytest.raises(ValueError, match="shares: expected 3 numbers"):
-        RandomPairColours((0, 0, 0))
-    table = torch.stack(torch.meshgrid(*[torch.linspace(1, 0, 5)] * 3, indexing="ij"), -1)
-    colours = RandomPairColours((0, 1, 0), table[None])
-    frames = torch.rand(1, 2, 3, 8, 8)
-    source = torch.Generator().manual_seed(0)
-    assert not torch.allclose(colours(frames, torch.ones(1, 2, 1, 8, 8), [source]), frames)
-    square = scenes.square(0)
-    one = colours.one(square.frame, square.mask, torch.Generator().manual_seed(1))
-    assert one.dtype == torch.uint8
-    assert one.shape == square.frame.shape
 
 
 def test_losses_are_the_papers():
@@ -389,14 +271,5 @@ def test_workers_give_the_same_batches(recipe):
             num_workers=workers,
         )  # fmt: skip
         found.append(next(iter(loader)))
-    for name in ("composite", "target", "mask", "flow", "valid"):
+    for name in ("composite", "target", "masks", "flow", "valid"):
         assert torch.equal(getattr(found[0], name), getattr(found[1], name)), name
-
-
-def test_a_draw_is_plain_data(scenes):
-    draw = DancingPairs(scenes, SIDE, unchanged)[(0, 0)]
-    assert [field.name for field in dataclasses.fields(Draw)] == list(vars(draw))
-    assert draw.front.shape == draw.behind.shape == (2, 3, 3)
-    np.testing.assert_allclose(
-        motion.positions(draw.view, (2, 2))[0, 0], draw.view[:2, 2], atol=1e-12
-    )

@@ -10,13 +10,16 @@ from PIL import Image
 from vharm import training
 from vharm.data import seeding
 from vharm.data.augment import Cached
+from vharm.data.dancing_batches import DancingBatches
+from vharm.data.random_colours import RandomColours
 from vharm.data.types import Sample, Scene
 from vharm.models import Chen, Issam, SpyNet, save_weights
 from vharm.models.color_mapping import Refinement
 from vharm.ops import flow_warp
-from vharm.training.dances import DanceSet, Mixed, RecolouredClips, Recolouring, collate
+from vharm.training.clips import Mixed, RecolouredClips, collate
+from vharm.training.motion_data import SHARES, HeldClips, motion_colours, motion_scenes
 from vharm.training.normalised import foreground_normalised
-from vharm.training.recipes.issam import fill_base
+from vharm.training.recipes.issam import fill_base, pair_loss
 from vharm.training.recipes.spynet import end_point_error, level_error
 
 torch.set_num_threads(1)
@@ -81,29 +84,61 @@ def test_foreground_normalised_by_hand():
     assert foreground_normalised(output, target, mask) == pytest.approx(24 / (3 * least) / 2)
 
 
-def test_dances_move_and_their_flow_is_exact():
-    dances = DanceSet(
-        Cached(Photographs(), 40), SIZE, 3, seed=0, recolour=Recolouring(), least_crop=0.9
+@pytest.fixture(scope="module")
+def scenes():
+    return Cached(Photographs(), 40)
+
+
+def dances(scenes, frames=3, **options):
+    colours = motion_colours("", SHARES, scenes)
+    return DancingBatches(
+        scenes, SIZE, colours, frames=frames, max_coverage=1.0, least_crop=0.9, **options
     )
-    sample = dances[0, 1]
-    assert sample.composite.shape == (3, 3, SIZE, SIZE)
-    outside = (sample.masks == 0).expand_as(sample.composite)
-    assert torch.equal(sample.composite[outside], sample.target[outside])
-    assert not torch.equal(sample.composite, sample.target)
-    target = sample.target.float() / 255
-    warped = flow_warp(target[:-1], sample.flow)
-    off = ((warped - target[1:]).abs() * sample.valid).sum() / (3 * sample.valid.sum())
-    still = ((target[:-1] - target[1:]).abs() * sample.valid).sum() / (3 * sample.valid.sum())
+
+
+def test_dances_move_and_their_flow_is_exact(scenes):
+    found = dances(scenes)
+    clips = found.render([found[0, i] for i in range(4)])
+    assert clips.composite.shape == (4, 3, 3, SIZE, SIZE)
+    outside = (clips.masks == 0).expand_as(clips.composite)
+    assert torch.equal(clips.composite[outside], clips.target[outside])
+    assert not torch.equal(clips.composite, clips.target)
+    before, now = clips.target[:, :-1].flatten(0, 1), clips.target[:, 1:].flatten(0, 1)
+    valid = clips.valid.flatten(0, 1)
+    warped = flow_warp(before, clips.flow.flatten(0, 1))
+    off = ((warped - now).abs() * valid).sum() / (3 * valid.sum())
+    still = ((before - now).abs() * valid).sum() / (3 * valid.sum())
     assert off < 0.006 < still
-    again, later = dances[0, 1], dances[1, 1]
-    assert torch.equal(again.composite, sample.composite)
-    assert not torch.equal(later.composite, sample.composite)
+    again, later = (found.render([found[epoch, i] for i in range(4)]) for epoch in (0, 1))
+    assert torch.equal(again.composite, clips.composite)
+    assert not torch.equal(later.composite, clips.composite)
+
+
+def test_scenes_are_kept_a_little_larger_than_frames(scenes):
+    assert motion_scenes(scenes, 64) is not scenes
+    assert motion_scenes(scenes, 16).size == 24
+    larger = Cached(Photographs(), 48)
+    assert motion_scenes(larger, 32) is larger
+    square = motion_scenes(scenes, 16).square(2)
+    assert square.frame.shape == (3, 24, 24)
+    assert 0 < square.mask.float().mean() < 255
+
+
+def test_held_clips_are_the_same_every_time(scenes):
+    held = HeldClips(dances(scenes), 2)
+    assert len(held) == 2
+    assert [len(HeldClips(dances(scenes), most)) for most in (1, 3, 9)] == [1, 3, 4]
+    first, again = list(held), list(held)
+    for one, other in zip(first, again, strict=True):
+        assert torch.equal(one.composite, other.composite)
+    assert not torch.equal(first[0].target, first[1].target)
 
 
 def test_clips_are_recoloured_inside_and_alike():
     frames = torch.stack([picture(1)[0]] * 3)
     masks = torch.stack([picture(1)[1]] * 3)
-    clips = RecolouredClips([Scene("c", frames, masks)], SIZE, seed=0, recolour=Recolouring())
+    recolour = RandomColours((1.0, 0.0, 0.0)).one
+    clips = RecolouredClips([Scene("c", frames, masks)], SIZE, seed=0, recolour=recolour)
     sample = clips[0, 0]
     assert sample.composite.shape == (3, 3, SIZE, SIZE)
     outside = (sample.masks == 0).expand_as(sample.composite)
@@ -111,10 +146,10 @@ def test_clips_are_recoloured_inside_and_alike():
     assert (sample.composite != sample.target)[~outside].float().mean() > 0.5
     assert torch.equal(sample.composite[0], sample.composite[2])
     given = Sample("s", frames.flip(1), masks, frames)
-    taken = RecolouredClips([given], 40, seed=0, recolour=Recolouring())[0, 0]
+    taken = RecolouredClips([given], 40, seed=0, recolour=recolour)[0, 0]
     assert torch.equal(taken.composite, taken.target.flip(1))
     with pytest.raises(ValueError, match="s is a composite without a true answer"):
-        RecolouredClips([Sample("s", frames, masks)], 40, seed=0, recolour=Recolouring())[0, 0]
+        RecolouredClips([Sample("s", frames, masks)], 40, seed=0, recolour=recolour)[0, 0]
 
 
 def test_both_kinds_take_turns():
@@ -129,13 +164,32 @@ def test_both_kinds_take_turns():
     assert drawn == ["b0", "a1", "b1", "a0", "b0", "a2"]
 
 
-def test_batches_say_when_the_flow_is_not_known():
+def test_batches_say_when_the_flow_is_not_known(scenes):
     frames, masks = torch.zeros(2, 3, 4, 4).byte(), torch.zeros(2, 1, 4, 4).byte()
     flow, valid = torch.ones(1, 2, 4, 4), torch.ones(1, 1, 4, 4).bool()
     known = Sample("a", frames, masks, frames, flow=flow, valid=valid)
     unknown = Sample("b", frames, masks, frames)
-    assert collate([known, known]).flow.shape == (2, 1, 2, 4, 4)
-    assert collate([known, unknown]).flow is None
+    render = dances(scenes).render
+    assert collate([known, known], render).flow.shape == (2, 1, 2, 4, 4)
+    assert collate([known, unknown], render).flow is None
+    with pytest.raises(ValueError, match="samples: expected true answers, c has none"):
+        collate([known, Sample("c", frames, masks)], render)
+
+
+def test_draws_and_samples_make_one_batch(scenes):
+    found = dances(scenes)
+    frames = torch.stack([picture(1, SIZE)[0]] * 3)
+    masks = torch.stack([picture(1, SIZE)[1]] * 3)
+    sample = Sample("a", frames, masks, frames.flip(1))
+    both = collate([found[0, 0], sample, found[0, 2]], found.render)
+    apart = found.render([found[0, 0], found[0, 2]])
+    for name in ("composite", "masks", "target"):
+        assert torch.equal(getattr(both, name)[:2], getattr(apart, name)), name
+    torch.testing.assert_close(both.composite[2] * 255, frames.float())
+    torch.testing.assert_close(both.target[2] * 255, frames.flip(1).float())
+    assert torch.equal(both.masks[2], (masks > 0).float())
+    assert both.flow is both.valid is None
+    assert collate([found[0, 0], found[0, 2]], found.render).flow.shape == (2, 2, 2, SIZE, SIZE)
 
 
 def test_end_point_error_by_hand():
@@ -173,6 +227,17 @@ def test_issam_learns_a_little_and_exports(data, tmp_path):
     assert losses[-1] < 0.6 * losses[0]
 
 
+def test_a_pairs_error_can_be_compressed(scenes):
+    found = dances(scenes, 2)
+    clips, network = found.render([found[0, i] for i in range(4)]), Issam(4, input_size=SIZE)
+    with torch.no_grad():
+        plain, parts = pair_loss(network, clips, 0.5)
+        torch.testing.assert_close(plain, parts["error"] + 0.5 * parts["temporal"])
+        _, less = pair_loss(network, clips, 0.5, compress=1e-3)
+    assert less["error"] < 0.5 * parts["error"]
+    assert less["temporal"] == parts["temporal"]
+
+
 def test_issam_on_pairs_is_another_loss(data, tmp_path):
     logs = []
     for i, weight in enumerate((0.01, 1000.0)):
@@ -200,20 +265,53 @@ def test_chen_freezes_its_base_for_the_first_half(data, tmp_path):
     assert Chen.from_weights(paths[0]).frames == 3
 
 
-def test_chen_takes_clips_and_switches(data, tmp_path):
+@pytest.fixture(scope="module")
+def real_clips(tmp_path_factory):
+    """A folder of two clips of four frames, with masks."""
+    path = tmp_path_factory.mktemp("clips")
     for clip in ("one", "two"):
         for kind in ("frames", "masks"):
-            (tmp_path / "clips" / clip / kind).mkdir(parents=True)
+            (path / clip / kind).mkdir(parents=True)
         for i in range(4):
             frame, mask = picture(i)
-            folder = tmp_path / "clips" / clip
+            folder = path / clip
             Image.fromarray(frame.permute(1, 2, 0).numpy()).save(folder / "frames" / f"{i}.png")
             Image.fromarray(mask[0].numpy()).save(folder / "masks" / f"{i}.png")
+    return path
+
+
+def test_chen_takes_clips_and_switches(data, real_clips, tmp_path):
     _, outcome = train(
-        "chen", data, tmp_path / "out", width=4, frames=5, directions="past", aggregator=False,
-        flow="none", clips=str(tmp_path / "clips"), steps=2, nonlocal_levels=(2,),
+        "chen", data, tmp_path, width=4, frames=5, directions="past", aggregator=False,
+        flow="none", clips=str(real_clips), steps=2, nonlocal_levels=(2,),
     )  # fmt: skip
     assert outcome.finished
+
+
+def test_workers_give_the_same_batches_of_both_kinds(data, real_clips):
+    from torch.utils.data import DataLoader
+
+    from vharm.training.order import Order
+
+    recipe = training.get_recipe("chen")
+    values = {
+        "data": str(data), "size": SIZE, "hold_out": 0.25, "width": 4, "frames": 3,
+        "clips": str(real_clips), "clip_every": 3,
+    }  # fmt: skip
+    made = recipe(training.make_config(recipe.config_class, values=values))
+    whole = made.training_set()
+    found = []
+    for workers in (0, 2):
+        loader = DataLoader(
+            whole, batch_sampler=Order(len(whole), 4, seed=0, start=1), collate_fn=made.collate,
+            num_workers=workers,
+        )  # fmt: skip
+        batches = iter(loader)
+        found.append([next(batches) for _ in range(2)])
+    for here, there in zip(*found, strict=True):
+        assert here.composite.shape == (4, 3, 3, SIZE, SIZE)
+        for name in ("composite", "target", "masks"):
+            assert torch.equal(getattr(here, name), getattr(there, name)), name
 
 
 def test_the_refinement_learns_over_a_fixed_base(data, tmp_path):
@@ -224,7 +322,7 @@ def test_the_refinement_learns_over_a_fixed_base(data, tmp_path):
     )
     assert set(outcome.figures) == {"fmse", "table_fmse", "base_fmse", "composite_fmse"}
     recipe = trainer.recipe
-    clips = collate([recipe.training_set()[0, i] for i in range(4)]).to(torch.device("cpu"))
+    clips = recipe.collate([recipe.training_set()[0, i] for i in range(4)])
     known, network = recipe.known(clips), recipe.bare_networks()["co2net"]
     optimizer, losses = torch.optim.Adam(network.parameters(), 3e-3), []
     for _ in range(25):
@@ -259,7 +357,7 @@ def test_the_table_of_the_training_is_that_of_the_method(data, tmp_path):
         channels=8,
         steps=1,
     )
-    clips = collate([trainer.recipe.training_set()[0, 1]]).to(torch.device("cpu"))
+    clips = trainer.recipe.collate([trainer.recipe.training_set()[0, 1]])
     known = trainer.recipe.known(clips)
     mapped = base.denormalise(known.mapped).clamp(0, 1)
     painted = methods.get("co2net", weights=start).render(clips.composite[0], clips.masks[0])[1:2]
@@ -310,18 +408,21 @@ def test_bad_settings(name, settings, text, data, tmp_path):
         train(name, data, tmp_path, **settings)
 
 
-def test_recolouring_uses_tables_half_of_the_time():
-    from vharm.data.luts import Lut
+def test_tables_recolour_half_of_the_time(tmp_path, scenes):
+    import numpy
+
     from vharm.looks import LutLook
 
-    inverse = Lut("inverse", 1 - LutLook.identity(2).grid)
+    # Enough that one is left when those kept for the tables of results are taken away.
+    tables = numpy.stack([1 - LutLook.identity(2).grid.numpy()] * 17)
+    names = numpy.array([f"inverse {i}" for i in range(17)])
+    path = tmp_path / "luts.npz"
+    numpy.savez(path, luts_2=tables, names_2=names)
     frame, mask = picture(0)
-    recolour = Recolouring([inverse])
-    changed = [recolour(frame, mask, seeding.generator(0, i)) for i in range(12)]
-    plain = Recolouring()
-    differs = [
-        not torch.equal(c, plain(frame, mask, seeding.generator(0, i)))
-        for i, c in enumerate(changed)
-    ]
-    assert any(differs)
-    assert all(c.shape == frame.shape and c.dtype == torch.uint8 for c in changed)
+    colours, plain = (motion_colours(luts, SHARES, scenes) for luts in (str(path), ""))
+    found = [colours.one(frame, mask, seeding.generator(0, i)) for i in range(40)]
+    without = [plain.one(frame, mask, seeding.generator(0, i)) for i in range(40)]
+    differs = [not torch.equal(a, b) for a, b in zip(found, without, strict=True)]
+    assert 10 <= sum(differs) <= 30
+    with pytest.raises(training.ConfigError, match="shares: expected 3 numbers"):
+        motion_colours("", (0.0, 1.0, 0.0), scenes)

@@ -17,18 +17,14 @@ import torch
 from torch import Tensor
 
 from . import motion
-from ._pictures import require_cv2
+from .cutout import GROW, PURE, centre, plate
 from .errors import DataError
-from .inpaint import fill_hole
 from .joined import names_of
 from .motion import MotionRange
 from .seeding import generators
 from .types import Sample
 
 Recolour = Callable[[Tensor, Tensor, torch.Generator], Tensor]
-
-# A flow leads from one thing to the same thing where masks are this close to 0 or 1 on both sides.
-_PURE = 4 / 255
 
 
 class Dancing:
@@ -49,8 +45,7 @@ class Dancing:
             the recoloured image, uint8 [3,H,W]; it is used inside the mask. None: the random
             changes of `vharm.data.recolour.random_colour`.
         limits: how far things move.
-        grow: the filled hole reaches this share of the longer side beyond the mask, so that no rim
-            of the foreground stays behind.
+        grow: how far the filled hole reaches beyond the mask, see `vharm.data.cutout.plate`.
 
     Raises:
         ValueError: frames below 2, coverage out of range, a seed below 0.
@@ -68,7 +63,7 @@ class Dancing:
         max_coverage: float = 0.75,
         recolour: Recolour | None = None,
         limits: MotionRange | None = None,
-        grow: float = 0.012,
+        grow: float = GROW,
     ) -> None:
         if frames < 2:
             raise ValueError(f"frames: expected 2 or more, got {frames}")
@@ -113,19 +108,18 @@ class Dancing:
         frame = int(random.integers(len(scene.frames)))
         image, mask = scene.frames[frame], scene.masks[frame]
         recoloured = self._recoloured(image, mask, generator)
-        layers = _layers(image, recoloured, mask, self.grow)
         size = tuple(mask.shape[-2:])
-        front = motion.foreground_poses(random, self.frames, size, _centre(mask), self.limits)
+        front = motion.foreground_poses(random, self.frames, size, centre(mask), self.limits)
         behind = motion.background_poses(random, self.frames, size, self.limits)
         if random.random() < 0.5:
             front, behind = front[::-1], behind[::-1]
-        rendered = [_render(layers, a, b) for a, b in zip(front, behind, strict=True)]
-        flow, valid = flow_between(front, behind, [r.mask for r in rendered])
+        rendered = render_frames(image, recoloured, mask, front, behind, self.grow)
+        flow, valid = flow_between(front, behind, rendered.masks)
         return Sample(
             name=self.names[index],
-            composite=torch.stack([_bytes(r.composite) for r in rendered]),
-            masks=torch.stack([_bytes(r.mask * 255) for r in rendered]),
-            target=torch.stack([_bytes(r.target) for r in rendered]),
+            composite=_bytes(rendered.composite),
+            masks=_bytes(rendered.masks * 255),
+            target=_bytes(rendered.target),
             subset=scene.subset,
             flow=flow,
             valid=valid,
@@ -145,20 +139,17 @@ class Dancing:
 
 
 @dataclass(frozen=True)
-class _Layers:
-    """What frames are made of, float32, 0 to 255: front [7,H,W] is the foreground as it was, as
-    recoloured, and its mask in 0..1; behind [3,H,W] is the background without the hole.
+class Rendered:
+    """Frames before they are rounded to bytes.
+
+    Attributes:
+        composite, target: float32 [T,3,H,W], 0 to 255.
+        masks: float32 [T,1,H,W], 0 to 1.
     """
 
-    front: Tensor
-    behind: Tensor
-
-
-@dataclass(frozen=True)
-class _Rendered:
     composite: Tensor
     target: Tensor
-    mask: Tensor
+    masks: Tensor
 
 
 def _coverage(scenes: Any, index: int) -> float:
@@ -169,49 +160,40 @@ def _coverage(scenes: Any, index: int) -> float:
     return float(masks[0].float().mean()) / 255
 
 
-def _centre(mask: Tensor) -> tuple[float, float]:
-    """The mask's centre of mass (x, y); the picture's middle where it is empty."""
-    weight = mask[0].numpy().astype(np.float64)
-    total = weight.sum()
-    if total == 0:
-        return (weight.shape[1] - 1) / 2, (weight.shape[0] - 1) / 2
-    x = (weight.sum(axis=0) * np.arange(weight.shape[1])).sum() / total
-    y = (weight.sum(axis=1) * np.arange(weight.shape[0])).sum() / total
-    return float(x), float(y)
+def render_frames(
+    image: Tensor, recoloured: Tensor, mask: Tensor, front: np.ndarray, behind: np.ndarray,
+    grow: float = GROW,
+) -> Rendered:  # fmt: skip
+    """The foreground of a picture, as it was and recoloured, in motion over its background.
+
+    Args:
+        image, recoloured: uint8 [3,H,W].
+        mask: uint8 [1,H,W].
+        front, behind: poses [T,3,3] of foreground and background, see `motion`.
+        grow: see `vharm.data.cutout.plate`.
+    """
+    size = tuple(mask.shape[-2:])
+    layers = torch.cat([image.float(), recoloured.float(), mask.float() / 255])
+    hidden = plate(image, mask, grow).float()
+    composites, targets, masks = [], [], []
+    for fore, back in zip(front, behind, strict=True):
+        places = motion.positions(np.linalg.inv(fore), size)
+        moved = motion.sample(layers, places)
+        # The foreground ends where its picture ends: half a pixel of rim, then nothing.
+        inside = motion.sample(layers[6:], places, "zeros")
+        ground = motion.sample(hidden, motion.positions(np.linalg.inv(back), size))
+        composites.append(ground + inside * (moved[3:6] - ground))
+        targets.append(ground + inside * (moved[:3] - ground))
+        masks.append(inside)
+    return Rendered(*(torch.stack(kind) for kind in (composites, targets, masks)))
 
 
-def _layers(image: Tensor, recoloured: Tensor, mask: Tensor, grow: float) -> _Layers:
-    cv2 = require_cv2()
-    hole = (mask[0].numpy() > 0).astype(np.uint8)
-    reach = round(grow * max(hole.shape))
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-    hole = cv2.dilate(hole, disc).astype(bool)
-    picture = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-    behind = torch.from_numpy(fill_hole(picture, hole)).permute(2, 0, 1).float().contiguous()
-    front = torch.cat([image.float(), recoloured.float(), mask.float() / 255])
-    return _Layers(front, behind)
-
-
-def _render(layers: _Layers, front: np.ndarray, behind: np.ndarray) -> _Rendered:
-    size = tuple(layers.behind.shape[-2:])
-    places = motion.positions(np.linalg.inv(front), size)
-    moved = motion.sample(layers.front, places)
-    # The foreground ends where its picture ends: half a pixel of rim, then nothing.
-    mask = motion.sample(layers.front[6:], places, "zeros")
-    plate = motion.sample(layers.behind, motion.positions(np.linalg.inv(behind), size))
-    target = plate + mask * (moved[:3] - plate)
-    composite = plate + mask * (moved[3:6] - plate)
-    return _Rendered(composite, target, mask)
-
-
-def flow_between(
-    front: np.ndarray, behind: np.ndarray, masks: list[Tensor]
-) -> tuple[Tensor, Tensor]:
+def flow_between(front: np.ndarray, behind: np.ndarray, masks: Tensor) -> tuple[Tensor, Tensor]:
     """Exact backward flow of consecutive frames, and where it can be trusted.
 
     Args:
         front, behind: poses [T,3,3] of foreground and background.
-        masks: T of float32 [1,H,W] in 0..1.
+        masks: float32 [T,1,H,W] in 0..1.
 
     Returns:
         flow float32 [T-1,2,H,W], (dx, dy): the foreground's where the mask is above one half, else
@@ -219,7 +201,7 @@ def flow_between(
         thing there (background that the foreground hid in frame t does not), and is not a mixture
         of both in either frame.
     """
-    size = tuple(masks[0].shape[-2:])
+    size = tuple(masks.shape[-2:])
     grid = motion.positions(np.eye(3), size)
     flows, valids = [], []
     for number in range(1, len(masks)):
@@ -233,8 +215,8 @@ def flow_between(
         # Least and largest of the four pixels that a bilinear warp of frame t would read.
         least, largest = (_of_four(sign * before, places) * sign for sign in (1, -1))
         same = np.where(
-            is_front, (least >= 1 - _PURE) & (mask >= 1 - _PURE),
-            (largest <= _PURE) & (mask <= _PURE),
+            is_front, (least >= 1 - PURE) & (mask >= 1 - PURE),
+            (largest <= PURE) & (mask <= PURE),
         )  # fmt: skip
         flows.append(torch.from_numpy((places - grid).astype(np.float32)).permute(2, 0, 1))
         valids.append(torch.from_numpy(same & motion.inside(places, size))[None])

@@ -187,14 +187,14 @@ def _dancing(scenes, frames: int, kinds: Any, luts: Any, seed: int, repeats: int
     from .augment import Cached
     from .dancing import Dancing
     from .luts import resampled
-    from .pair_colours import RandomPairColours
+    from .random_colours import RandomColours
     from .recolour import KINDS
 
     if len(kinds) != 1 or kinds[0] not in KINDS:
         raise ValueError(f"recolour: expected one of {', '.join(KINDS)} for dancing, got {kinds!r}")
     if repeats != 1:
         raise ValueError(f"repeats: dancing samples are not repeated, got {repeats}")
-    colours = RandomPairColours(
+    colours = RandomColours(
         [float(kind == kinds[0]) for kind in KINDS], resampled(luts) if luts else None,
         Cached(scenes) if kinds[0] == "transfer" else None, vary=False,
     )  # fmt: skip

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from vharm.data import seeding
-from vharm.data.augment import Cached, augmented, resized
-from vharm.data.types import Sample, Scene
+from vharm.data.augment import augmented, resized
+from vharm.data.dancing_batches import DancingBatches
+from vharm.data.types import Sample
 
 from .config import ConfigError
+from .motion_data import motion_scenes
 from .order import Key
 from .pictures import CACHE_SIDE, PictureSet
 
@@ -113,7 +115,13 @@ class WindowSet:
     ) -> None:  # fmt: skip
         self.pictures, self.lengths = pictures, tuple(lengths)
         self.dancing, self.clips, self.clip_share = dancing, clips, clip_share
-        self._dances: dict[int, Any] = {}
+        self._dances: DancingBatches | None = None
+        # Composites of a set's own cannot dance: nothing is known behind their foreground.
+        if dancing > 0 and max(self.lengths) > 1 and not pictures.scenes.has_composites:
+            self._dances = DancingBatches(
+                motion_scenes(pictures.scenes, pictures.size), pictures.size, None,
+                seed=pictures.seed, min_coverage=0, max_coverage=1, least_crop=pictures.least_crop,
+            )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -125,25 +133,21 @@ class WindowSet:
         moves = seeding.chance(source, self.dancing)
         if self.clips is not None and from_clip:
             return self._cropped(*self.clips.draw(length, source), key, source)
-        # Composites of a set's own cannot dance: nothing is known behind their foreground.
-        if length > 1 and moves and not self.pictures.scenes.has_composites:
-            sample = self._dance(length, key)
-            assert sample.target is not None
-            return self._cropped(sample.target, sample.masks, None, key, source)
+        if self._dances is not None and length > 1 and moves:
+            return self._danced(self._dances, length, key, source)
         still = self.pictures[key]
         composite = None if still.composite is None else _repeated(still.composite, length)
         return Window(_repeated(still.frame, length), _repeated(still.mask, length), key, composite)
 
-    def _dance(self, length: int, key: Key) -> Sample:
-        from vharm.data.dancing import Dancing
-
-        if length not in self._dances:
-            self._dances[length] = Dancing(
-                _Plain(self.pictures.scenes), frames=length, seed=self.pictures.seed,
-                min_coverage=0, max_coverage=1, recolour=lambda image, mask, source: image,
-            )  # fmt: skip
-        self._dances[length].set_epoch(key[0])
-        return self._dances[length][key[1]]
+    def _danced(
+        self, dances: DancingBatches, length: int, key: Key, source: torch.Generator
+    ) -> Window:
+        clip = dances.render([dances.draw(key, length)])
+        planes = torch.cat((clip.target[0], clip.masks[0]), 1).mul(255).round().to(torch.uint8)
+        # Cropped and mirrored already, but not turned.
+        if seeding.chance(source, 0.5):
+            planes = planes.rot90(1 + seeding.integer(source, 3), (2, 3))
+        return Window(planes[:, :3].contiguous(), planes[:, 3:].contiguous(), key)
 
     def _cropped(
         self, frames: Tensor, masks: Tensor, composites: Tensor | None, key: Key,
@@ -165,19 +169,6 @@ class WindowSet:
 
 def _repeated(frame: Tensor, length: int) -> Tensor:
     return frame.expand(length, *frame.shape)
-
-
-class _Plain:
-    """Scenes by position and nothing else: what reads masks apart finds none to read."""
-
-    def __init__(self, scenes: Cached) -> None:
-        self.scenes = scenes
-
-    def __len__(self) -> int:
-        return len(self.scenes)
-
-    def __getitem__(self, index: int) -> Scene | Sample:
-        return self.scenes[index]
 
 
 class ClipFrames:

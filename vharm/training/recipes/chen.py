@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from vharm import ops
 from vharm.data import Windows, open_data
-from vharm.data.luts import load_luts
+from vharm.data.clip_batches import Clips
+from vharm.data.dancing_batches import Draw
 from vharm.data.motion import MotionRange
 from vharm.data.types import Sample
 from vharm.flow import ESTIMATORS, open_estimator
@@ -21,9 +22,9 @@ from vharm.models.chen import DIRECTIONS, Chen
 from vharm.models.issam import Issam
 from vharm.models.weights import load_weights, save_weights
 
+from ..clips import Mixed, RecolouredClips, collate
 from ..config import ConfigError, TrainingConfig, check_choice, check_share
-from ..dances import Clips, DanceSet, Mixed, RecolouredClips, Recolouring, collate
-from ..pictures import VALIDATION_SEED, open_pictures
+from ..motion_data import open_motion
 from ..recipe import Figure, KeyedSet, Recipe, Update, register
 from .issam import fill_base
 
@@ -102,27 +103,21 @@ class ChenRecipe(Recipe):
         assert isinstance(shape, Chen)
         self._offsets, self._reach = shape.offsets, shape.reach
         length = 1 + len(shape.offsets)
-        pictures, held = open_pictures(
-            config.data, config.size, seed=config.seed, hold_out=config.hold_out, borrowed=0.0,
-            least_crop=1.0,
+        # One frame more than a window in the validation: two answers that follow one another.
+        data = open_motion(
+            config, length, hold_out=config.hold_out, held=VALIDATION_CLIPS,
+            held_frames=length + 1, least_crop=config.least_crop,
+            limits=MotionRange(config.rotation, shift=config.shift),
         )  # fmt: skip
-        recolour = Recolouring(load_luts(config.luts, "train") if config.luts else ())
-        limits = MotionRange(config.rotation, shift=config.shift)
-        dances = DanceSet(
-            pictures.scenes, config.size, length, seed=config.seed, recolour=recolour,
-            limits=limits, least_crop=config.least_crop,
-        )  # fmt: skip
-        self._training: KeyedSet = dances
+        self._dances, self._held = data.training, data.held
+        self._training: KeyedSet = data.training
         if config.clips:
-            data = open_data(config.clips, split=config.clip_split or None, size=config.size)
-            windows = Windows(data, length, 1)
-            clips = RecolouredClips(windows, config.size, seed=config.seed, recolour=recolour)
-            self._training = Mixed(dances, clips, config.clip_every)
-        # One frame more than a window: two answers that follow one another.
-        kept = DanceSet(
-            held, config.size, length + 1, seed=VALIDATION_SEED, recolour=recolour, limits=limits
-        )
-        self._held = collate([kept[0, i] for i in range(min(len(kept), VALIDATION_CLIPS))])
+            files = open_data(config.clips, split=config.clip_split or None, size=config.size)
+            clips = RecolouredClips(
+                Windows(files, length, 1), config.size, seed=config.seed,
+                recolour=data.colours.one,
+            )  # fmt: skip
+            self._training = Mixed(data.training, clips, config.clip_every)
         self.flow = open_estimator(config.flow, weights=config.flow_weights or None)
 
     def _backbone(self) -> dict[str, Any] | None:
@@ -160,8 +155,8 @@ class ChenRecipe(Recipe):
     def training_set(self) -> KeyedSet:
         return self._training
 
-    def collate(self, items: Sequence[Sample]) -> Clips:
-        return collate(items)
+    def collate(self, items: Sequence[Draw | Sample]) -> Clips:
+        return collate(items, self._dances.render)
 
     def step(
         self, networks: Mapping[str, nn.Module], batch: Clips, device: torch.device, update: Update
@@ -198,8 +193,8 @@ class ChenRecipe(Recipe):
         assert isinstance(network, Chen)
         rows: list[list[float]] = []
         shown: dict[str, Tensor] = {}
-        for i in range(len(self._held.composite)):
-            clip = self._one(i).to(device)
+        for i, held in enumerate(self._held):
+            clip = held.to(device)
             made = {"": self._answers(network, clip), "base_": self._frame_wise(network, clip)}
             pair = slice(self._reach, self._reach + 2)
             made["composite_"] = clip.composite[0, pair]
@@ -211,15 +206,6 @@ class ChenRecipe(Recipe):
         values = torch.tensor(rows).mean(0).tolist()
         names = [f"{of}{name}" for of in made for name in ("fmse", "temporal")]
         return dict(zip(names, values, strict=True)), shown
-
-    def _one(self, i: int) -> Clips:
-        held, part = self._held, slice(i, i + 1)
-        assert held.flow is not None
-        assert held.valid is not None
-        return Clips(
-            held.composite[part], held.masks[part], held.target[part], held.flow[part],
-            held.valid[part],
-        )  # fmt: skip
 
     def _answers(self, network: Chen, clip: Clips) -> Tensor:
         """Two frames that follow one another, [2,3,H,W], composited."""

@@ -11,17 +11,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from vharm.data.luts import load_luts
-from vharm.data.motion import MotionRange
-from vharm.data.types import Sample
+from vharm.data.clip_batches import Clips
+from vharm.data.dancing_batches import DancingBatches, Draw
 from vharm.models.color_mapping import NEIGHBOURS, Refinement, WindowTable, frame_sums
 from vharm.models.issam import Issam
 from vharm.models.weights import save_weights
 
 from ..config import ConfigError, TrainingConfig, check_share
-from ..dances import Clips, DanceSet, Recolouring, collate
+from ..motion_data import open_motion
 from ..normalised import foreground_normalised
-from ..pictures import VALIDATION_SEED, open_pictures
 from ..recipe import Figure, Recipe, Update, register
 
 VALIDATION_CLIPS = 24
@@ -91,27 +89,19 @@ class Co2NetRecipe(Recipe):
                 f"width: expected {self._base.width}, that of the base, got {config.width}"
             )
         self._middle = config.frames // 2
-        pictures, held = open_pictures(
-            config.data, config.size, seed=config.seed, hold_out=config.hold_out, borrowed=0.0,
-            least_crop=1.0,
+        self._training, self._held, _ = open_motion(
+            config, config.frames, hold_out=config.hold_out, held=VALIDATION_CLIPS,
+            least_crop=config.least_crop,
         )  # fmt: skip
-        recolour = Recolouring(load_luts(config.luts, "train") if config.luts else ())
-        options: dict[str, Any] = {"recolour": recolour, "limits": MotionRange()}
-        self._training = DanceSet(
-            pictures.scenes, config.size, config.frames, seed=config.seed,
-            least_crop=config.least_crop, **options,
-        )  # fmt: skip
-        kept = DanceSet(held, config.size, config.frames, seed=VALIDATION_SEED, **options)
-        self._held = collate([kept[0, i] for i in range(min(len(kept), VALIDATION_CLIPS))])
 
     def bare_networks(self) -> dict[str, nn.Module]:
         return {"co2net": Refinement(self.config.width, self.config.channels)}
 
-    def training_set(self) -> DanceSet:
+    def training_set(self) -> DancingBatches:
         return self._training
 
-    def collate(self, items: Sequence[Sample]) -> Clips:
-        return collate(items)
+    def collate(self, items: Sequence[Draw]) -> Clips:
+        return self._training.render(items)
 
     def step(
         self, networks: Mapping[str, nn.Module], batch: Clips, device: torch.device, update: Update
@@ -156,10 +146,8 @@ class Co2NetRecipe(Recipe):
         """Foreground errors on 0-255: refined, by the table alone, by the base alone, untouched."""
         network, base = networks["co2net"], self._base.to(device)
         rows = []
-        for i in range(len(self._held.composite)):
-            part, held = slice(i, i + 1), self._held
-            parts = (held.composite[part], held.masks[part], held.target[part])
-            clip = Clips(*parts, None, None).to(device)
+        for held in self._held:
+            clip = held.to(device)
             known = self.known(clip)
             refined = network(known.composite, known.base, known.features, known.mapped)
             made = (refined.float(), known.mapped, known.base, known.composite)

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from vharm.data.dancing_pairs import DancingPairs, Draw
+from vharm.data.clip_batches import Clips
+from vharm.data.dancing_batches import DancingBatches, Draw
 from vharm.models.encoded_unet import shallow_encoder, start_encoder
 from vharm.models.huang import Discriminator, Generator, Huang
 from vharm.models.unet import DEPTH, NORMS, WIDEST, WIDTH
@@ -19,7 +20,8 @@ from vharm.models.weights import save_weights
 
 from .. import adversarial
 from ..config import ConfigError, TrainingConfig, check_choice, check_share
-from ..pairs import Paint, open_pairs
+from ..motion_data import open_motion
+from ..pairs import Paint, PairValidation
 from ..recipe import Figure, Recipe, Update, register
 
 MASK_INPUTS = ("given", "predicted", "mixed", "none")
@@ -138,12 +140,13 @@ class HuangRecipe(Recipe):
 
     def __init__(self, config: HuangConfig) -> None:
         super().__init__(config)
-        self._pairs, self.validation = open_pairs(
-            config.data, config.luts, config.size, config.shares, seed=config.seed,
-            hold_out=config.hold_out, coverage=(config.min_coverage, config.max_coverage),
-            least_crop=config.least_crop, borrowed=config.borrowed,
-            validation=config.validation_pairs, pictures=config.pictures,
+        data = open_motion(
+            config, 2, hold_out=config.hold_out, held=config.validation_pairs,
+            least_crop=config.least_crop, shares=config.shares,
+            coverage=(config.min_coverage, config.max_coverage), borrowed=config.borrowed,
         )  # fmt: skip
+        self._training = data.training
+        self.validation = PairValidation(data.held, config.pictures)
 
     def bare_networks(self) -> dict[str, nn.Module]:
         config = self.config
@@ -186,14 +189,14 @@ class HuangRecipe(Recipe):
         }
         return super().optimizers(learning)
 
-    def training_set(self) -> DancingPairs:
-        return self._pairs
+    def training_set(self) -> DancingBatches:
+        return self._training
 
-    def collate(self, items: Sequence[Draw]) -> Any:
-        return self._pairs.render(items)
+    def collate(self, items: Sequence[Draw]) -> Clips:
+        return self._training.render(items)
 
     def step(
-        self, networks: Mapping[str, nn.Module], batch: Any, device: torch.device, update: Update
+        self, networks: Mapping[str, nn.Module], batch: Clips, device: torch.device, update: Update
     ) -> dict[str, Tensor]:
         """The discriminator's step on what the generator paints now, then the generator's own.
 
@@ -204,7 +207,7 @@ class HuangRecipe(Recipe):
         composite, target = (t * 2 - 1 for t in (pairs.composite, pairs.target))
         discriminator = networks.get("discriminator")
         flat = composite.flatten(0, 1)
-        shown = self._shown(pairs.mask.flatten(0, 1), flat, discriminator)
+        shown = self._shown(pairs.masks.flatten(0, 1), flat, discriminator)
         output = networks["generator"](flat, shown).unflatten(0, composite.shape[:2]).float()
         figures: dict[str, Tensor] = {}
         if discriminator is not None and config.trains_discriminator:
@@ -212,7 +215,7 @@ class HuangRecipe(Recipe):
             # the figures of all three kinds, which it will meet again.
             judged = torch.cat([frames[:, 1] for frames in (output.detach(), composite, target)])
             said = discriminator(judged).float().chunk(3)
-            figures["discriminator"] = adversarial.discriminator_loss(*said, pairs.mask[:, 1])
+            figures["discriminator"] = adversarial.discriminator_loss(*said, pairs.masks[:, 1])
             update("discriminator", figures["discriminator"])
         parts = self._parts(output, target, pairs, discriminator)
         weights = {"temporal": config.temporal_weight, "adversarial": config.adversarial_weight}
@@ -225,16 +228,18 @@ class HuangRecipe(Recipe):
         return {name: value.detach() for name, value in figures.items()}
 
     def _parts(
-        self, output: Tensor, target: Tensor, pairs: Any, discriminator: nn.Module | None
+        self, output: Tensor, target: Tensor, pairs: Clips, discriminator: nn.Module | None
     ) -> dict[str, Tensor]:
         """The terms of eq. 2 without their weights, of output and target [P,2,3,s,s]."""
         config = self.config
+        assert pairs.flow is not None
+        assert pairs.valid is not None
         parts = {
             "reconstruction": adversarial.reconstruction_loss(
                 output.flatten(0, 1), target.flatten(0, 1), config.compress
             ),
             "temporal": adversarial.temporal_loss(
-                output, pairs.mask[:, 1], pairs.flow, pairs.valid, config.temporal
+                output, pairs.masks[:, 1], pairs.flow[:, 0], pairs.valid[:, 0], config.temporal
             ),
         }
         if discriminator is not None and config.adversarial_weight:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from vharm import ops
+from vharm.data.clip_batches import Clips
+from vharm.data.dancing_batches import DancingBatches, Draw
 from vharm.data.luts import load_luts
 from vharm.models.encoded_unet import shallow_encoder, start_encoder
 from vharm.models.issam import DEVIATION, Issam
@@ -20,8 +22,7 @@ from vharm.ops.filters import DEFAULT_FILTERS
 
 from ..composites import CompositeConfig, make_composer
 from ..config import ConfigError, TrainingConfig
-from ..dances import Clips, DanceSet, Recolouring
-from ..dances import collate as collate_clips
+from ..motion_data import COVERAGE, motion_colours, motion_scenes
 from ..normalised import foreground_normalised
 from ..pictures import Item, Items, Validation, collate, open_pictures
 from ..recipe import Figure, KeyedSet, Recipe, Update, register
@@ -40,7 +41,8 @@ class IssamConfig(CompositeConfig):
         start: weight file of the same network to start from; "" for none.
         temporal: weight of the whole-frame squared difference between a frame and the one before
             it, warped by the true flow; the training then sees photographs set in motion, two
-            frames each. 0.01 is what video tables call "Huang et al."; 0 trains on single frames.
+            frames each, and `own`, `jitter`, `grade` and `borrowed` mean nothing. 0.01 is what
+            video tables call "Huang et al."; 0 trains on single frames.
         input_size: side at which users' frames are shown to the trained network; 0 is `size`.
     """
 
@@ -79,13 +81,16 @@ class IssamRecipe(Recipe):
             borrowed=config.borrowed, least_crop=config.least_crop, own=config.own,
         )  # fmt: skip
         luts = load_luts(config.luts, "train") if config.luts else ()
-        self._training: KeyedSet = pictures
-        if config.temporal:
-            self._training = DanceSet(
-                pictures.scenes, config.size, 2, seed=config.seed, recolour=Recolouring(luts),
-                least_crop=config.least_crop,
-            )  # fmt: skip
         self.composer = make_composer(config, luts)
+        self._pictures = pictures
+        self._pairs: DancingBatches | None = None
+        if config.temporal:
+            scenes = motion_scenes(pictures.scenes, config.size)
+            colours = motion_colours(config.luts, config.shares, scenes)
+            self._pairs = DancingBatches(
+                scenes, config.size, colours, seed=config.seed, min_coverage=COVERAGE[0],
+                max_coverage=COVERAGE[1], least_crop=config.least_crop,
+            )  # fmt: skip
         self.validation = Validation(held, luts, config.size, DEFAULT_FILTERS, config.pictures)
 
     def bare_networks(self) -> dict[str, nn.Module]:
@@ -109,17 +114,19 @@ class IssamRecipe(Recipe):
         return networks
 
     def training_set(self) -> KeyedSet:
-        return self._training
+        return self._pictures if self._pairs is None else self._pairs
 
-    def collate(self, items: Sequence[Any]) -> Items | Clips:
-        return collate(items) if isinstance(items[0], Item) else collate_clips(items)
+    def collate(self, items: Sequence[Item] | Sequence[Draw]) -> Items | Clips:
+        return collate(items) if self._pairs is None else self._pairs.render(items)
 
     def step(
         self, networks: Mapping[str, nn.Module], batch: Any, device: torch.device, update: Update
     ) -> dict[str, Tensor]:
         network = networks["issam"]
         if isinstance(batch, Clips):
-            loss, numbers = pair_loss(network, batch.to(device), self.config.temporal)
+            loss, numbers = pair_loss(
+                network, batch.to(device), self.config.temporal, self.config.compress
+            )
         else:
             made = self.composer(*batch.to(device))
             loss = frame_loss(network, made.composite, made.mask, made.target, self.config.compress)
@@ -186,13 +193,15 @@ def _scaled(picture: Tensor) -> Tensor:
     return picture.float() / picture.new_tensor(DEVIATION, dtype=torch.float32).view(1, 3, 1, 1)
 
 
-def pair_loss(network: nn.Module, clips: Clips, weight: float) -> tuple[Tensor, dict[str, Tensor]]:
+def pair_loss(
+    network: nn.Module, clips: Clips, weight: float, compress: float = 0.0
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Both frames' errors in the mean, and the temporal difference where the flow holds."""
     assert clips.flow is not None
     assert clips.valid is not None
     composite, masks = clips.composite.flatten(0, 1), clips.masks.flatten(0, 1)
     output = network(composite, masks)
-    error = scaled_error(output, clips.target.flatten(0, 1), masks)
+    error = scaled_error(output, clips.target.flatten(0, 1), masks, compress)
     previous, current = _scaled(output).unflatten(0, clips.composite.shape[:2]).unbind(1)
     temporal = ops.temporal_loss(
         current.contiguous(), previous.contiguous(), clips.flow[:, 0], clips.valid[:, 0]

@@ -13,16 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vharm.data.luts import load_luts
+from vharm.data.clip_batches import Clips
+from vharm.data.dancing_batches import DancingBatches, Draw
 from vharm.data.motion import MotionRange
-from vharm.data.types import Sample
 from vharm.flow import Dis, FlowEstimator, NoFlow, SpyNetFlow
 from vharm.models.spynet import CHANNELS, COARSEST, MULTIPLE, SpyNet
 from vharm.models.weights import load_weights, save_weights
 
 from ..config import ConfigError, TrainingConfig, check_share
-from ..dances import Clips, DanceSet, Recolouring, collate
-from ..pictures import VALIDATION_SEED, open_pictures
+from ..motion_data import open_motion
 from ..recipe import Figure, Recipe, Update, register
 
 VALIDATION_CLIPS = 48
@@ -73,19 +72,10 @@ class SpyNetRecipe(Recipe):
 
     def __init__(self, config: SpyNetConfig) -> None:
         super().__init__(config)
-        pictures, held = open_pictures(
-            config.data, config.size, seed=config.seed, hold_out=config.hold_out, borrowed=0.0,
-            least_crop=1.0,
-        )  # fmt: skip
-        recolour = Recolouring(load_luts(config.luts, "train") if config.luts else ())
         limits = MotionRange(config.rotation, shift=config.shift, crop=(config.crop, 1.0))
-        self._training = DanceSet(
-            pictures.scenes, config.size, 2, seed=config.seed, recolour=recolour, limits=limits
+        self._training, self._held, _ = open_motion(
+            config, 2, hold_out=config.hold_out, held=VALIDATION_CLIPS, limits=limits
         )
-        kept = DanceSet(
-            held, config.size, 2, seed=VALIDATION_SEED, recolour=recolour, limits=limits
-        )
-        self._held = collate([kept[0, i] for i in range(min(len(kept), VALIDATION_CLIPS))])
         self._beside: dict[str, float] | None = None
 
     def bare_networks(self) -> dict[str, nn.Module]:
@@ -99,11 +89,11 @@ class SpyNetRecipe(Recipe):
             load_weights(self.config.start, networks["spynet"], architecture=SpyNet.architecture)
         return networks
 
-    def training_set(self) -> DanceSet:
+    def training_set(self) -> DancingBatches:
         return self._training
 
-    def collate(self, items: Sequence[Sample]) -> Clips:
-        return collate(items)
+    def collate(self, items: Sequence[Draw]) -> Clips:
+        return self._training.render(items)
 
     def step(
         self, networks: Mapping[str, nn.Module], batch: Clips, device: torch.device, update: Update
@@ -133,13 +123,13 @@ class SpyNetRecipe(Recipe):
 
     def _error(self, estimator: FlowEstimator, device: torch.device) -> float:
         """Mean distance in pixels between estimated and exact flow, where that is seen."""
-        assert self._held.flow is not None
-        assert self._held.valid is not None
-        frames = self._held.composite
+        held = Clips.joined(list(self._held))
+        assert held.flow is not None
+        assert held.valid is not None
         found = torch.cat([
-            estimator(clip[1:].to(device), clip[:1].to(device)).cpu() for clip in frames
+            estimator(clip[1:].to(device), clip[:1].to(device)).cpu() for clip in held.composite
         ])  # fmt: skip
-        return float(end_point_error(found, self._held.flow[:, 0], self._held.valid[:, 0]))
+        return float(end_point_error(found, held.flow[:, 0], held.valid[:, 0]))
 
     def export(
         self, networks: Mapping[str, nn.Module], folder: Path, facts: Mapping[str, Any]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Changing the colours of pairs of frames: both frames of a pair alike, every pair otherwise."""
+"""Changing the colours of clips at random: all frames of a clip alike, every clip otherwise."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .recolour import (
 )
 
 
-class RandomPairColours:
+class RandomColours:
     """Exposure, hue, saturation, temperature, contrast and tone curve; tables; colour transfer.
 
     Huang et al. (TIP 2020, section III-A) use the first and the last: appearance changed at
@@ -55,10 +55,12 @@ class RandomPairColours:
             if weights[KINDS.index(kind)] > 0 and needed is None:
                 raise ValueError(f"{name}: needed for a share of {kind!r}, got None")
         self.tables, self.others, self.vary = tables, others, vary
-        self._cumulative = weights.cumsum(0) / weights.sum()
+        # Divided by its own end, so that it ends in 1 exactly whatever the rounding.
+        self._cumulative = weights.cumsum(0)
+        self._cumulative /= self._cumulative[-1].clone()
 
     def __call__(self, frames: Tensor, masks: Tensor, sources: Sequence[torch.Generator]) -> Tensor:
-        """Frames float [P,T,3,H,W] in [0,1], masks [P,T,1,H,W]; P generators."""
+        """Frames float [N,T,3,H,W] in [0,1], masks [N,T,1,H,W]; N generators."""
         kinds = [self._kind(source) for source in sources]
         out = torch.empty_like(frames)
         by_filters = [i for i, kind in enumerate(kinds) if kind == "filters"]
@@ -74,13 +76,26 @@ class RandomPairColours:
         return out
 
     def one(self, image: Tensor, mask: Tensor, source: torch.Generator) -> Tensor:
-        """The same for one picture, uint8 [3,H,W] and [1,H,W]: `recolour` of `Dancing`."""
-        changed = self(image[None, None].float() / 255, mask[None, None].float() / 255, [source])
-        return (changed[0, 0] * 255).clamp(0, 255).round().to(torch.uint8)
+        """The same for one picture or clip of bytes: `recolour` of `Dancing`.
+
+        Args:
+            image: uint8 [3,H,W] or [T,3,H,W].
+            mask: uint8 [1,H,W] or [T,1,H,W].
+            source: what is drawn from.
+
+        Returns:
+            uint8, of the shape given.
+        """
+        height, width = image.shape[-2:]
+        frames = image.reshape(1, -1, 3, height, width).float() / 255
+        masks = mask.reshape(1, -1, 1, height, width).float() / 255
+        changed = self(frames, masks, [source])[0]
+        return (changed * 255).clamp(0, 255).round().to(torch.uint8).reshape(image.shape)
 
     def _kind(self, source: torch.Generator) -> str:
         drawn = torch.rand((), generator=source)
-        return KINDS[int(torch.searchsorted(self._cumulative, drawn).clamp(max=len(KINDS) - 1))]
+        # From the right, or a draw of 0 would choose a first kind whose share is 0.
+        return KINDS[int(torch.searchsorted(self._cumulative, drawn, right=True))]
 
     def _table(self, source: torch.Generator) -> Tensor:
         if self.vary:
@@ -94,10 +109,10 @@ class RandomPairColours:
 
 
 def _filtered(frames: Tensor, arguments: Tensor) -> Tensor:
-    """The means that filters need are shared by a pair's frames, so that it does not flicker."""
-    pairs, count = frames.shape[:2]
+    """The means that filters need are shared by a clip's frames, so that it does not flicker."""
+    clips, count = frames.shape[:2]
     flat, each = frames.flatten(0, 1), arguments.repeat_interleave(count, 0)
     means = ops.filter_statistics(flat, each, filters=APPEARANCE_FILTERS)
-    means = means.unflatten(0, (pairs, count)).mean(1).repeat_interleave(count, 0)
+    means = means.unflatten(0, (clips, count)).mean(1).repeat_interleave(count, 0)
     changed = ops.filter_chain(flat, None, each, filters=APPEARANCE_FILTERS, statistics=means)
-    return changed.unflatten(0, (pairs, count))
+    return changed.unflatten(0, (clips, count))
