@@ -12,6 +12,7 @@ import torch
 
 pytest.importorskip("PIL")
 from PIL import Image
+from scenes import write_photographs
 
 from vharm import data
 from vharm.data.types import Sample
@@ -86,7 +87,14 @@ def test_eval_writes_a_table_and_a_report(vharm, tmp_path, opened):
                    "--report", tmp_path / "out", "--json", tmp_path / "all.json",
                    "--images", 2)  # fmt: skip
     assert result.exit_code == 0, result.output
-    unsaid = {"limit": None, "repeats": 1, "layout": None, "masks": None}
+    unsaid = {
+        "limit": None,
+        "repeats": 1,
+        "layout": None,
+        "masks": None,
+        "dancing": None,
+        "size": None,
+    }
     assert opened == [{"split": "test", "recolour": None, "luts": (), "seed": 0, **unsaid}]
     lines = [line.split() for line in result.stdout.splitlines()]
     order = [line[0] for line in lines if line and line[0] in ("composite", "mkl", "reinhard")]
@@ -174,3 +182,22 @@ def test_rank(vharm, tmp_path):
     missing = vharm("rank", tmp_path / "none.csv")
     assert missing.exit_code == 2
     assert "none.csv" in missing.stderr
+
+
+def test_photographs_can_be_set_in_motion(vharm, tmp_path):
+    folder = write_photographs(tmp_path / "set", 2)
+    result = vharm("eval", "--data", folder, "--recolour", "filters", "--dancing", 3, "--size", 32,
+                   "--method", "mkl", "--metrics", "PSNR,L_T1",
+                   "--json", tmp_path / "all.json")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "all.json").read_text())
+    assert found["frames"] == 6
+    assert set(found["totals"]["composite"]) == {"PSNR", "L_T1"}
+    assert found["settings"]["data"]["dancing"] == 3
+    assert found["flow"] == {"exact": 2}
+    again = vharm("eval", "--data", folder, "--dancing", 2, "--method", "mkl")
+    assert again.exit_code != 0
+    assert "recolour: expected a kind" in again.output
+    twice = vharm("eval", "--data", folder, "--dancing", 2, "--repeats", 2, "--recolour", "filters",
+                  "--method", "mkl")  # fmt: skip
+    assert "dancing samples are not repeated" in twice.output
