@@ -10,7 +10,8 @@ import pytest
 import torch
 from scenes import disc_scene
 
-from vharm.models import Huang
+from vharm.models import Harmonizer, Huang, save_weights
+from vharm.models.efficientnet import EncoderConfig
 from vharm.training import ConfigError, Trainer, adversarial, export_weights, make_config
 from vharm.training.motion_data import open_motion
 from vharm.training.recipes.huang import HuangConfig, HuangRecipe
@@ -273,3 +274,25 @@ def test_workers_give_the_same_batches(recipe):
         found.append(next(iter(loader)))
     for name in ("composite", "target", "masks", "flow", "valid"):
         assert torch.equal(getattr(found[0], name), getattr(found[1], name)), name
+
+
+def test_both_encoders_start_from_trained_weights(recipe, tmp_path):
+    torch.manual_seed(0)
+    donor = Harmonizer(config=EncoderConfig.lite())
+    path = tmp_path / "donor.safetensors"
+    save_weights(path, donor, architecture="harmonizer", config=donor.settings())
+    made = recipe(encoder=str(path), compress=0.01, steps=1, validate_every=1, batch=1)
+    networks = made.networks()
+    for network in networks.values():
+        mine = network.unet.encoder.stem_foreground.conv.weight
+        torch.testing.assert_close(
+            mine, donor.encoder.stem_foreground.conv.weight, rtol=1e-3, atol=1e-3
+        )
+    Trainer(made, say=None).run()
+    exported = export_weights(
+        made.config.output, tmp_path / "out", settings=["input_size=64"]
+    )[0]  # fmt: skip
+    whole = Huang.from_weights(exported)
+    assert whole.input_size == 64
+    again = recipe(encoder=str(path), start=str(exported)).networks()
+    torch.testing.assert_close(again["generator"].state_dict(), whole.generator.state_dict())

@@ -56,3 +56,12 @@ def test_means_over_the_batch(name: str) -> None:
     loss = losses.LOSSES[name]
     halves = (loss(STAGES[:1]) + loss(STAGES[1:])) / 2
     torch.testing.assert_close(halves, loss(STAGES))
+
+
+def test_compressed_losses_count_less_the_larger_they_are() -> None:
+    losses_ = torch.tensor([0.001, 0.1, 10.0], requires_grad=True)
+    small = losses.compressed(losses_, 0.1)
+    torch.testing.assert_close(small, 0.1 * torch.log1p(losses_ / 0.1))
+    small.sum().backward()
+    torch.testing.assert_close(losses_.grad, torch.tensor([1 / 1.01, 0.5, 1 / 101]))
+    assert losses.compressed(losses_, 0.0) is losses_

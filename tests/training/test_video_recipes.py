@@ -13,8 +13,9 @@ from vharm.data.augment import Cached
 from vharm.data.dancing_batches import DancingBatches
 from vharm.data.random_colours import RandomColours
 from vharm.data.types import Sample, Scene
-from vharm.models import Chen, Issam, SpyNet, save_weights
+from vharm.models import Chen, Harmonizer, Issam, SpyNet, save_weights
 from vharm.models.color_mapping import Refinement
+from vharm.models.efficientnet import EncoderConfig
 from vharm.ops import flow_warp
 from vharm.training.clips import Mixed, RecolouredClips, collate
 from vharm.training.motion_data import SHARES, HeldClips, motion_colours, motion_scenes
@@ -225,6 +226,21 @@ def test_issam_learns_a_little_and_exports(data, tmp_path):
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.6 * losses[0]
+
+
+def test_a_backbone_comes_along_to_the_second_stage(data, tmp_path):
+    torch.manual_seed(0)
+    donor, path = Harmonizer(config=EncoderConfig.lite()), tmp_path / "donor.safetensors"
+    save_weights(path, donor, architecture="harmonizer", config=donor.settings())
+    train("issam", data, tmp_path, width=4, backbone=str(path), steps=1, validate_every=1)
+    base = training.export_weights(tmp_path, tmp_path / "weights")[0]
+    lent = Issam.from_weights(base).backbone
+    stem = donor.encoder.stem_foreground.conv.weight
+    torch.testing.assert_close(lent.stem_foreground.conv.weight, stem, rtol=1e-3, atol=1e-3)
+    settings = {"width": 4, "frames": 3, "blocks": 1, "start": str(base), "steps": 1}
+    trainer, _ = train("chen", data, tmp_path / "b", frozen=0.0, **settings)
+    kept = trainer.networks["chen"].base.backbone.state_dict()
+    assert all(torch.equal(kept[name], tensor) for name, tensor in lent.state_dict().items())
 
 
 def test_a_pairs_error_can_be_compressed(scenes):
