@@ -51,7 +51,7 @@ $(VENV)/.tools: $(VENV)/.made $(CONFIGURED)
 
 # VHARM_BUILD=none: the modules are built by .native, which ninja keeps up to date.
 $(VENV)/.cli: $(VENV)/.tools
-	VHARM_BUILD=none $(PIP) --no-build-isolation -e ".[cli]"
+	VHARM_BUILD=none $(PIP) --no-build-isolation -e ".[cli,fast]"
 	touch $@
 
 $(VENV)/.test: $(VENV)/.tools
