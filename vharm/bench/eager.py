@@ -35,7 +35,7 @@ class EagerPeer:
         from ..models.harmonizer import Harmonizer
 
         network = Harmonizer.from_weights(shipped.chosen(EAGER_METHOD, None)).eval()
-        # Kept fair: in the other layout PyTorch's depthwise convolutions take several times as long.
+        # Kept fair: in the other layout depthwise convolutions take several times as long.
         self.network = network.to(memory_format=torch.channels_last)
 
     def run(self, clip: Clip, out: Path) -> int:
