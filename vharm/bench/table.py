@@ -5,7 +5,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
+from .cases import EAGER_METHOD, Case
+from .difference import Agreement, Holding
 from .measure import Measured, Share
 
 THREADS = {
@@ -71,3 +75,50 @@ def limit(result: Measured, copy: Measured) -> str:
         f"{text}the cores are {busy:.0%} busy, and the thread that does most is "
         f'"{slowest}" ({stage}), at work or waiting for a core {min(share, 1):.0%} of the time.'
     )
+
+
+def lines(
+    results: Sequence[Measured], agreement: Agreement | None, held: Sequence[tuple[str, Holding]]
+) -> list[str]:
+    """Sentences about what limits each method, the eager peer, and what held Looks cost."""
+    first = results[0]
+    said = [limit(result, first) for result in results if result.stages]
+    for result in results:
+        if result.case.kind == "eager":
+            ours = next(r for r in results if r.case == Case("harmonize", EAGER_METHOD))
+            said.append(
+                f"{ours.case.name} is {ours.fps / result.fps:.1f} times as fast as the eager peer "
+                f"({result.cpu_per_frame / ours.cpu_per_frame:.1f} times less CPU)."
+            )
+    if agreement is not None:
+        said.append(
+            f"beside the eager peer's picture, before encoding ({agreement.frames} frames): PSNR "
+            f"{agreement.psnr:.1f} dB in the foreground, its mean colour within "
+            f"{agreement.colour:.2f} of 255 (it was moved by {agreement.moved:.1f})."
+        )
+    for method, found in held:
+        said.append(
+            f"{method}, estimated every {found.every} frames instead of each ({found.frames} "
+            f"frames): samples inside the mask differ by {found.mean:.2f} of 255 on average, "
+            f"{found.largest:.0f} at most."
+        )
+    return said
+
+
+def as_data(
+    results: Sequence[Measured], agreement: Agreement | None, held: Sequence[tuple[str, Holding]]
+) -> dict[str, Any]:
+    """All of it as plain JSON values."""
+    first = results[0]
+    return {
+        "cores": cores(),
+        "cases": [
+            {
+                "name": result.case.name, **asdict(result), "fps": result.fps,
+                "share": Share.of(result, first).wall, "cpu_share": Share.of(result, first).cpu,
+            }
+            for result in results
+        ],
+        "agreement": None if agreement is None else asdict(agreement),
+        "held": [{"method": method, **asdict(found)} for method, found in held],
+    }  # fmt: skip

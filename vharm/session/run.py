@@ -28,7 +28,7 @@ from .apply import (
     with_tensors,
 )  # fmt: skip
 from .compare import join
-from .cuts import CutDetector
+from .cuts import CutDetector, cut_size
 from .estimate import Estimator, given, smoothed
 from .flicker import FlickerMeter, foreground_change
 from .goal import ClipWeights, Goal, open_goal
@@ -46,6 +46,10 @@ if TYPE_CHECKING:
 
 HELD_BYTES = 256 << 20
 """How many bytes of frames a batch may hold, unless the batch was given."""
+
+CPU_BATCH = 4
+"""Frames in a batch on the CPU, which gains little by more: the memory between a network's layers
+grows with it, and is fetched anew from the system for each batch once it is large."""
 
 
 def ahead(frame_bytes: int) -> int:
@@ -165,8 +169,12 @@ class Run:
                     break
                 item = self._item(*pair, self.read)
                 del pair
-                if every is not None and self.read % every == 0:
-                    self._add_thumbnails(item, detector)
+                if detector is not None:
+                    self._find_cut(item, detector)
+                # Where Looks are held, most frames need none.
+                held = every == 1 and self.session.estimate_every > 1
+                if every is not None and self.read % every == 0 and not held:
+                    self._add_thumbnails(item)
                 self.read += 1
                 yield item
                 del item
@@ -192,12 +200,15 @@ class Run:
             item.counts = weights.take(number)
         return item
 
-    def _add_thumbnails(self, item: Item, detector: CutDetector | None) -> None:
+    def _find_cut(self, item: Item, detector: CutDetector) -> None:
+        with self.scope("thumbnails"):
+            size = cut_size(item.frame.color.layout)
+            item.cut = detector.update(thumbnail(item.frame, size, self.session.device))
+
+    def _add_thumbnails(self, item: Item) -> None:
         device = self.session.device
         with self.scope("thumbnails"):
             item.thumb = thumbnail(item.frame, self._size, device)
-            if detector is not None:
-                item.cut = detector.update(item.thumb)
             if not item.empty:
                 item.mask_thumb = mask_thumbnail(item.mask, self._size, device)
             if item.counts is not None:
@@ -217,6 +228,8 @@ class Run:
     def _estimator(self) -> Estimator:
         session = self.session
         method, room = session.method, max(1, HELD_BYTES // self.frame_bytes)
+        if session.device.type == "cpu":
+            room = min(room, CPU_BATCH)
         batch = session.batch or min(method.batch, room)
         streams = method.shot() is not None
         return Estimator(
@@ -230,6 +243,9 @@ class Run:
 
     def asked(self, items: list[Item], estimate: Callable[..., list[Look]]) -> list[Look]:
         """The Looks that a method's `estimate`, or the `push` of its shot, gives for items."""
+        for item in items:
+            if item.thumb is None:
+                self._add_thumbnails(item)
         goal = self._opened[0]
         weight = goal.weight
         if items[0].weight is not None:
