@@ -251,7 +251,7 @@ def test_progress_and_report(tmp_path):
     assert [stage for _, _, stage in calls] == ["estimate"] * 4 + ["harmonize"] * 4
     assert [done for done, _, _ in calls] == [1, 2, 3, 4] * 2
     assert report.seconds > 0
-    assert set(report.stages) == {"decode", "thumbnails", "estimate", "apply", "encode"}
+    assert set(report.stages) == {"decode", "mask", "thumbnails", "estimate", "apply", "encode"}
     assert str(report).startswith("mkl, lock: 4 frames in")
 
 

@@ -85,41 +85,105 @@ Status rgb_to_yuv(const ImageView& rgb, const YuvFormat& format, const PlaneView
   return Status::ok;
 }
 
+namespace {
+
+// Which source columns each target column averages, and by how much: `taps` of them from `first`
+// on, those it does not cover with weight 0.
+struct Columns {
+  int taps = 0;
+  int64_t* first = nullptr;
+  float* weights = nullptr;
+
+  bool make(int64_t from, int64_t to) {
+    const double step = double(from) / to;
+    // A target column may begin and end within source columns; whole vectors are read.
+    taps = (static_cast<int>(step) + 2 + kWidth - 1) / kWidth * kWidth;
+    const size_t bytes = (size_t(to) * taps * 4 + 63) / 64 * 64;
+    first = static_cast<int64_t*>(malloc(size_t(to) * sizeof(int64_t)));
+    weights = static_cast<float*>(aligned_alloc(64, bytes));
+    if (first == nullptr || weights == nullptr) return false;
+    memset(weights, 0, bytes);
+    for (int64_t column = 0; column < to; ++column) {
+      const double left = column * step, right = left + step;
+      const int64_t start = static_cast<int64_t>(left);
+      first[column] = start;
+      for (int64_t x = start; x < right - 1e-9 && x < from; ++x) {
+        const double low = left > x ? left : x, high = right < x + 1 ? right : x + 1;
+        weights[column * taps + (x - start)] = static_cast<float>((high - low) / step);
+      }
+    }
+    return true;
+  }
+  ~Columns() {
+    free(first);
+    free(weights);
+  }
+};
+
+// line[x] (+)= weight * row[x]
+template <typename T>
+void add_samples(const T* row, int64_t n, float weight, bool fresh, float* line) {
+  const vf w(weight), zero(0.0f);
+  int64_t x = 0;
+  for (; x + kWidth <= n; x += kWidth) {
+    const vf v = sizeof(T) == 1 ? load_u8(reinterpret_cast<const uint8_t*>(row) + x)
+                                : load_u16(reinterpret_cast<const uint16_t*>(row) + x);
+    store(line + x, vfma(v, w, fresh ? zero : load(line + x)));
+  }
+  for (; x < n; ++x) line[x] = row[x] * weight + (fresh ? 0.0f : line[x]);
+}
+
+void add_row(const PlaneView& plane, int64_t y, float weight, bool fresh, float* line) {
+  const void* row = sample(plane, y, 0);
+  if (plane.sw == 1 && plane.dtype == DType::u8) {
+    add_samples(static_cast<const uint8_t*>(row), plane.w, weight, fresh, line);
+    return;
+  }
+  if (plane.sw == 1 && plane.dtype == DType::u16) {
+    add_samples(static_cast<const uint16_t*>(row), plane.w, weight, fresh, line);
+    return;
+  }
+  alignas(64) float piece[kSpan];
+  for (int64_t x = 0; x < plane.w; x += kSpan) {
+    const int n = static_cast<int>(plane.w - x < kSpan ? plane.w - x : kSpan);
+    load_plane(sample(plane, y, x), plane.dtype, plane.sw, n, weight, piece);
+    for (int i = 0; i < n; ++i) line[x + i] = fresh ? piece[i] : line[x + i] + piece[i];
+  }
+}
+
+}  // namespace
+
 Status shrink_plane(const PlaneView& plane, const PlaneView& out, int threads) {
   if (out.dtype != DType::f32) return Status::unsupported;
+  if (out.h == 0 || out.w == 0) return Status::ok;
   bool out_of_memory = false;
-  const double step_y = double(plane.h) / out.h, step_x = double(plane.w) / out.w;
+  const double step = double(plane.h) / out.h;
+  Columns columns;
+  if (!columns.make(plane.w, out.w)) return Status::out_of_memory;
+  // What is read past the last sample has weight 0, and must be a number for that.
+  const size_t room = (size_t(plane.w + columns.taps) * 4 + 63) / 64 * 64;
   parallel_for(out.h, threads, [&](int64_t row) {
     // Weighted sum of the source rows under this one, then of its columns.
-    auto* line = static_cast<float*>(aligned_alloc(64, (size_t(plane.w) * 4 + 127) / 64 * 64));
+    auto* line = static_cast<float*>(aligned_alloc(64, room));
     if (line == nullptr) {
       out_of_memory = true;
       return;
     }
-    alignas(64) float piece[kSpan];
-    const double top = row * step_y, bottom = top + step_y;
+    memset(line + plane.w, 0, room - size_t(plane.w) * 4);
+    const double top = row * step, bottom = top + step;
     const int64_t first = static_cast<int64_t>(top);
     for (int64_t y = first; y < bottom - 1e-9 && y < plane.h; ++y) {
       const double low = top > y ? top : y, high = bottom < y + 1 ? bottom : y + 1;
-      const vf weight(static_cast<float>((high - low) / step_y));
-      for (int64_t x = 0; x < plane.w; x += kSpan) {
-        const int n = static_cast<int>(plane.w - x < kSpan ? plane.w - x : kSpan);
-        load_plane(sample(plane, y, x), plane.dtype, plane.sw, n, 1, piece);
-        for (int i = 0; i < n; i += kWidth) {
-          const vf v = load(piece + i) * weight;
-          // Columns past the end are padding of the buffer.
-          store(line + x + i, y == first ? v : v + load(line + x + i));
-        }
-      }
+      add_row(plane, y, static_cast<float>((high - low) / step), y == first, line);
     }
     for (int64_t column = 0; column < out.w; ++column) {
-      const double left = column * step_x, right = left + step_x;
-      double total = 0;
-      for (int64_t x = static_cast<int64_t>(left); x < right - 1e-9 && x < plane.w; ++x) {
-        const double low = left > x ? left : x, high = right < x + 1 ? right : x + 1;
-        total += line[x] * (high - low);
+      const float* from = line + columns.first[column];
+      const float* weights = columns.weights + column * columns.taps;
+      vf total = load(from) * load(weights);
+      for (int i = kWidth; i < columns.taps; i += kWidth) {
+        total = vfma(load(from + i), load(weights + i), total);
       }
-      *reinterpret_cast<float*>(sample(out, row, column)) = static_cast<float>(total / step_x);
+      *reinterpret_cast<float*>(sample(out, row, column)) = sum(total);
     }
     free(line);
   });

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .._version import __version__
+from .bench import bench
 from .data import data
 from .demo import demo
 from .doctor import doctor
@@ -44,7 +45,7 @@ def _everything(
     pass
 
 
-for _command in (harmonize, methods, doctor, demo, sheet, rank, train, export):
+for _command in (harmonize, methods, doctor, demo, bench, sheet, rank, train, export):
     app.command()(_command)
 app.command("eval")(evaluate)
 app.add_typer(data)

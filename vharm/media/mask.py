@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -130,8 +132,14 @@ class MaskReader:
         self._exhausted = True
         self.frame_count = self._given
 
-    def pairs(self, frames: Reader) -> Iterator[tuple[Frame, Mask]]:
+    def pairs(
+        self,
+        frames: Reader,
+        around_mask: Callable[[], AbstractContextManager] = contextlib.nullcontext,
+    ) -> Iterator[tuple[Frame, Mask]]:
         """Iterate over a clip's frames with their masks.
+
+        A mask is read within a context that ``around_mask`` makes, which may time it.
 
         Raises ValueError naming both lengths where one ends before the other, unless the masks
         are looped or held; longer masks are then cut.
@@ -139,7 +147,8 @@ class MaskReader:
         masks = iter(self)
         count = 0
         for frame in frames:
-            mask = next(masks, None)
+            with around_mask():
+                mask = next(masks, None)
             if mask is None:
                 total = frames.frame_count
                 about = f" (about {total})" if total and total > count else ""

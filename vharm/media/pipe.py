@@ -65,10 +65,10 @@ def _stop(shared: _Shared) -> None:
 class Prefetch(Generic[T]):
     """Iterator over items that a thread prepares ahead; see ``threaded``."""
 
-    def __init__(self, iterable: Iterable[T], queue_size: int) -> None:
+    def __init__(self, iterable: Iterable[T], queue_size: int, name: str) -> None:
         self._shared = _Shared(queue_size)
         self._thread = threading.Thread(
-            target=_produce, args=(self._shared, iterable), name="vharm-prefetch", daemon=True
+            target=_produce, args=(self._shared, iterable), name=name, daemon=True
         )
         self._finalizer = weakref.finalize(self, _stop, self._shared)
         self._thread.start()
@@ -103,14 +103,16 @@ class Prefetch(Generic[T]):
         self.close()
 
 
-def threaded(iterable: Iterable[T], queue_size: int = 8) -> Prefetch[T]:
+def threaded(
+    iterable: Iterable[T], queue_size: int = 8, name: str = "vharm-prefetch"
+) -> Prefetch[T]:
     """Run an iterable in a thread, at most ``queue_size`` finished items ahead of the consumer.
 
-    Errors of the producer are raised in the consumer with the producer's traceback, after the
-    items made before them. When the consumer stops early (``close``, ``with``, or by dropping
-    the iterator) the thread ends after the item it is making. Raises ValueError for a
-    queue_size below 1.
+    ``name`` is the thread's, for those who look at threads. Errors of the producer are raised in
+    the consumer with the producer's traceback, after the items made before them. When the consumer
+    stops early (``close``, ``with``, or by dropping the iterator) the thread ends after the item it
+    is making. Raises ValueError for a queue_size below 1.
     """
     if queue_size < 1:
         raise ValueError(f"queue_size: expected at least 1, got {queue_size}")
-    return Prefetch(iterable, queue_size)
+    return Prefetch(iterable, queue_size, name)

@@ -7,6 +7,7 @@ from .mask_free import MASK_THRESHOLD
 from .options import TEMPORAL
 from .report import Report
 from .session import Session
+from .stages import Trace
 
 __all__ = [
     "COMPARISONS",
@@ -16,4 +17,5 @@ __all__ = [
     "CutDetector",
     "Report",
     "Session",
+    "Trace",
 ]

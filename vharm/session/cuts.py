@@ -16,7 +16,7 @@ pans by a sixth of the width a frame below 0.35 in 99 of 100, sudden changes of 
 thirds of a stop below 0.16 in 99 of 100.
 """
 
-_COARSE, _FINE, _BINS = (18, 32), (36, 64), 16
+_FINE, _BINS = (36, 64), 16  # the coarse picture has half the size of the fine one
 _LUMA = (0.2126, 0.7152, 0.0722)
 # Flat pictures have no structure to compare: noise of a hundredth does not count as any.
 _FLAT = 0.01**2
@@ -40,6 +40,13 @@ class CutDetector:
         return before is not None and _score(before, now) >= self.threshold
 
 
+def cut_size(layout: str) -> tuple[int, int]:
+    """(height, width) of the thumbnails that are enough to find cuts in frames of that layout."""
+    # Of RGB pictures thumbnails take some rows and columns only: more of them, against aliasing.
+    scale = 1 if layout == "yuv" else 4
+    return _FINE[0] * scale, _FINE[1] * scale
+
+
 def cut_score(before: Tensor, after: Tensor) -> float:
     """How much two thumbnails, RGB `[3,h,w]` float in [0,1], look like two shots.
 
@@ -52,8 +59,10 @@ def cut_score(before: Tensor, after: Tensor) -> float:
 
 def _describe(thumbnail: Tensor) -> tuple[Tensor, Tensor]:
     """A coarse picture [3,18,32] and histograms [3,16], each value shared by its two bins."""
-    coarse = F.adaptive_avg_pool2d(thumbnail[None], _COARSE)[0]
-    fine = F.adaptive_avg_pool2d(thumbnail[None], _FINE)[0]
+    fine = thumbnail
+    if tuple(fine.shape[1:]) != _FINE:
+        fine = F.adaptive_avg_pool2d(fine[None], _FINE)[0]
+    coarse = F.avg_pool2d(fine[None], 2)[0]
     place = fine.clamp(0, 1).flatten(1) * (_BINS - 1)
     low = place.floor().clamp(max=_BINS - 2)
     share = place - low

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,19 +20,21 @@ if TYPE_CHECKING:
 
 
 def pair_up(
-    reader: Any, masks: Any, finder: MaskFinder | None = None, every: int | None = None
-) -> Iterator[tuple[Frame, Mask]]:
+    reader: Any, masks: Any, finder: MaskFinder | None = None, every: int | None = None,
+    around_mask: Callable[[], AbstractContextManager] = contextlib.nullcontext,
+) -> Iterator[tuple[Frame, Mask]]:  # fmt: skip
     """Frames with their masks; each pair is dropped before the next is read.
 
     masks None takes a frame's matte or alpha channel; where the first frame has neither, the
-    finder makes masks (of every n-th frame only, if `every` says so). Raises ValueError where
-    there is none of these, or where one of both ends before the other.
+    finder makes masks (of every n-th frame only, if `every` says so). A mask is read within a
+    context of `around_mask`. Raises ValueError where there is none of these, or where one of both
+    ends before the other.
     """
     if isinstance(masks, MaskReader):
-        return masks.pairs(reader)
+        return masks.pairs(reader, around_mask)
     if masks is None:
         return _own(reader, finder, every)
-    return _paired(reader, masks)
+    return _paired(reader, masks, around_mask)
 
 
 def _own(
@@ -77,11 +81,15 @@ def alpha_mask(alpha: Any) -> Mask:
     return Mask(alpha, 0.0, 1.0 if alpha.dtype.kind == "f" else float(np.iinfo(alpha.dtype).max))
 
 
-def _paired(reader: Iterable[Frame], masks: Iterable[Mask]) -> Iterator[tuple[Frame, Mask]]:
+def _paired(
+    reader: Iterable[Frame], masks: Iterable[Mask],
+    around_mask: Callable[[], AbstractContextManager],
+) -> Iterator[tuple[Frame, Mask]]:  # fmt: skip
     others = iter(masks)
     count = 0
     for frame in reader:
-        mask = next(others, None)
+        with around_mask():
+            mask = next(others, None)
         if mask is None:
             raise ValueError(f"masks: expected one for each frame, got {count}, the clip has more")
         count += 1

@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..looks import Look
@@ -26,9 +24,9 @@ class Report:
         temporal: "per-frame", "smooth" or "lock"; "given" where Looks were given.
         frames: frames written; as many as were read.
         seconds: wall time of the whole run, decoding and encoding included.
-        stages: seconds spent in "decode", "thumbnails", "estimate", "apply" and "encode" (and in
-            "masks", where they were found); they overlap, as decoding (with thumbnails) and
-            encoding run in threads of their own.
+        stages: seconds spent in "decode", "mask" (reading it), "thumbnails", "estimate", "apply"
+            and "encode" (and in "masks", where they were found); they overlap, as decoding (with
+            thumbnails) and encoding run in threads of their own.
         empty_masks: frames whose mask was all zero; they passed through untouched.
         cuts: indices of frames that begin a new shot.
         flicker: standard deviation over time, within shots, of the mean foreground colour's
@@ -76,13 +74,3 @@ class Report:
         if self.empty_masks:
             parts.append(f"{self.empty_masks} frames with an empty mask")
         return "; ".join(parts)
-
-
-def stage_marker() -> Callable[[str], AbstractContextManager[Any]]:
-    """nvtx.annotate where nvtx is installed, else something that does nothing."""
-    try:
-        import nvtx
-    except ImportError:
-        nothing = contextlib.nullcontext()
-        return lambda name: nothing
-    return lambda name: nvtx.annotate(f"vharm.{name}", domain="vharm")

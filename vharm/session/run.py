@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
@@ -29,7 +28,7 @@ from .apply import (
     with_tensors,
 )  # fmt: skip
 from .compare import join
-from .cuts import CutDetector
+from .cuts import CutDetector, cut_size
 from .estimate import Estimator, given, smoothed
 from .flicker import FlickerMeter, foreground_change
 from .goal import ClipWeights, Goal, open_goal
@@ -37,7 +36,8 @@ from .items import Item
 from .mask_free import MaskFinder
 from .matte import matte_frame
 from .pairs import check_readable_twice, pair_up
-from .report import Progress, Report, stage_marker
+from .report import Progress, Report
+from .stages import Stages, Trace
 
 if TYPE_CHECKING:
     from ..media import Writer
@@ -46,6 +46,10 @@ if TYPE_CHECKING:
 
 HELD_BYTES = 256 << 20
 """How many bytes of frames a batch may hold, unless the batch was given."""
+
+CPU_BATCH = 4
+"""Frames in a batch on the CPU, which gains little by more: the memory between a network's layers
+grows with it, and is fetched anew from the system for each batch once it is large."""
 
 
 def ahead(frame_bytes: int) -> int:
@@ -61,7 +65,7 @@ class Run:
 
     def __init__(
         self, session: Session, reader: Any, masks: Any, report: Report, compare: str | None,
-        progress: Progress | None = None, *, threads: bool = False,
+        progress: Progress | None = None, *, threads: bool = False, trace: Trace | None = None,
     ) -> None:  # fmt: skip
         self.session, self.reader, self.masks = session, reader, masks
         self.report, self.compare, self.progress = report, compare, progress
@@ -70,7 +74,7 @@ class Run:
         self.matte: Writer | None = None
         self.read = 0
         self.total: int | None = getattr(reader, "frame_count", None)
-        self._marker = stage_marker()
+        self._stages = Stages(report.stages, trace)
         # Threads and suspended generators do not see the caller's context.
         self._backend = session.backend or _backends.forced()
         self._flicker = FlickerMeter()
@@ -116,12 +120,10 @@ class Run:
 
     def encode(self, writer: Any, frame: Frame) -> None:
         """Hands a frame to the writer."""
-        start = time.perf_counter()
         with self.scope("encode"):
             if isinstance(frame, TensorFrame) and not getattr(writer, "takes_tensors", False):
                 frame = frame.plain()
             writer.write(frame)
-        self._spent("encode", start)
         self.report.frames += 1
         if self.progress is not None:
             self.progress(self.report.frames, self.total, "harmonize")
@@ -138,20 +140,16 @@ class Run:
 
     @contextlib.contextmanager
     def scope(self, stage: str) -> Iterator[None]:
-        """A stage's profiler range, with the forced backend."""
+        """A stage, timed and marked, with the forced backend."""
         forced: AbstractContextManager = contextlib.nullcontext()
         if self._backend is not None:
             forced = _backends.backend(self._backend)
-        with self._marker(stage), forced:
+        with self._stages(stage), forced:
             yield
-
-    def _spent(self, stage: str, start: float) -> None:
-        stages = self.report.stages
-        stages[stage] = stages.get(stage, 0.0) + time.perf_counter() - start
 
     def _ahead(self, stack: contextlib.ExitStack, items: Iterator[Item]) -> Iterator[Item]:
         if self.threads:
-            items = threaded(items, ahead(self.frame_bytes))
+            items = threaded(items, ahead(self.frame_bytes), "vharm-read")
         return stack.enter_context(contextlib.closing(items))
 
     def _items(self, every: int | None) -> Iterator[Item]:
@@ -159,19 +157,24 @@ class Run:
         detector = CutDetector(self.session.cut_threshold) if every == 1 else None
         self.read = 0
         finder = self.finder
-        with contextlib.closing(pair_up(self.reader, self.masks, finder, every)) as pairs:
+        pairs = pair_up(self.reader, self.masks, finder, every, lambda: self._stages("mask"))
+        with contextlib.closing(pairs):
             while True:
-                start, found = time.perf_counter(), finder.seconds if finder else 0.0
+                found = finder.seconds if finder else 0.0
                 with self.scope("decode"):
                     pair = next(pairs, None)
-                # What the masks took is no decoding.
-                self._spent("decode", start + (finder.seconds - found if finder else 0.0))
+                    if finder is not None:
+                        self._stages.leave_out(finder.seconds - found)
                 if pair is None:
                     break
                 item = self._item(*pair, self.read)
                 del pair
-                if every is not None and self.read % every == 0:
-                    self._add_thumbnails(item, detector)
+                if detector is not None:
+                    self._find_cut(item, detector)
+                # Where Looks are held, most frames need none.
+                held = every == 1 and self.session.estimate_every > 1
+                if every is not None and self.read % every == 0 and not held:
+                    self._add_thumbnails(item)
                 self.read += 1
                 yield item
                 del item
@@ -197,18 +200,19 @@ class Run:
             item.counts = weights.take(number)
         return item
 
-    def _add_thumbnails(self, item: Item, detector: CutDetector | None) -> None:
+    def _find_cut(self, item: Item, detector: CutDetector) -> None:
+        with self.scope("thumbnails"):
+            size = cut_size(item.frame.color.layout)
+            item.cut = detector.update(thumbnail(item.frame, size, self.session.device))
+
+    def _add_thumbnails(self, item: Item) -> None:
         device = self.session.device
-        start = time.perf_counter()
-        with self.scope("thumbnail"):
+        with self.scope("thumbnails"):
             item.thumb = thumbnail(item.frame, self._size, device)
-            if detector is not None:
-                item.cut = detector.update(item.thumb)
             if not item.empty:
                 item.mask_thumb = mask_thumbnail(item.mask, self._size, device)
             if item.counts is not None:
                 item.weight = mask_thumbnail(item.counts, self._size, device)
-        self._spent("thumbnails", start)
 
     def _finder(self) -> MaskFinder | None:
         """What makes masks where there are none and the method can."""
@@ -224,6 +228,8 @@ class Run:
     def _estimator(self) -> Estimator:
         session = self.session
         method, room = session.method, max(1, HELD_BYTES // self.frame_bytes)
+        if session.device.type == "cpu":
+            room = min(room, CPU_BATCH)
         batch = session.batch or min(method.batch, room)
         streams = method.shot() is not None
         return Estimator(
@@ -237,6 +243,9 @@ class Run:
 
     def asked(self, items: list[Item], estimate: Callable[..., list[Look]]) -> list[Look]:
         """The Looks that a method's `estimate`, or the `push` of its shot, gives for items."""
+        for item in items:
+            if item.thumb is None:
+                self._add_thumbnails(item)
         goal = self._opened[0]
         weight = goal.weight
         if items[0].weight is not None:
@@ -251,11 +260,8 @@ class Run:
 
     def timed(self, estimate: Callable[[], list[Look]]) -> list[Look]:
         """What `estimate` gives, counted as the stage of that name."""
-        start = time.perf_counter()
         with self.scope("estimate"):
-            looks = estimate()
-        self._spent("estimate", start)
-        return looks
+            return estimate()
 
     def _lock(self) -> Look | None:
         """The first pass: one Look for the clip, None where no mask is set."""
@@ -295,23 +301,24 @@ class Run:
             self.matte.write(matte_frame(item.frame, mask))
 
     def _applied(self, item: Item) -> Frame:
-        start = time.perf_counter()
         frame = item.frame
-        # Straight into the memory that is handed to the encoder, where there will be one.
-        blank = None if isinstance(frame, TensorFrame) else blank_like(frame)
-        target = None if blank is None else blank.tensors()
         with self.scope("apply"):
+            # Straight into the memory that is handed to the encoder, where there will be one.
+            blank = None if isinstance(frame, TensorFrame) else blank_like(frame)
+            target = None if blank is None else blank.tensors()
             look = self._weakened(item.look)
             planes = apply_look(frame, item.mask, look, self.session.device, target)
-        if planes[0].device == frame.tensors()[0].device:
-            change = foreground_change(
-                frame.tensors(), planes, mask_tensor(item.mask), item.mask.black, frame.color
-            )
-            if change is not None:
-                self._flicker.update(change)
-        out = with_tensors(frame, planes) if blank is None else blank
-        self._spent("apply", start)
-        return out
+            if planes[0].device == frame.tensors()[0].device:
+                self._measure_flicker(item, planes)
+            return with_tensors(frame, planes) if blank is None else blank
+
+    def _measure_flicker(self, item: Item, planes: tuple[torch.Tensor, ...]) -> None:
+        frame, mask = item.frame, item.mask
+        change = foreground_change(
+            frame.tensors(), planes, mask_tensor(mask), mask.black, frame.color
+        )
+        if change is not None:
+            self._flicker.update(change)
 
     def _weakened(self, look: Look) -> Look:
         """The Look at the Session's strength; the last one is kept, as a clip may have only one."""

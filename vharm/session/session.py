@@ -21,6 +21,7 @@ from .matte import open_matte
 from .options import check_options, choose_method
 from .report import Progress, Report
 from .run import Run, ahead
+from .stages import Trace
 
 if TYPE_CHECKING:
     from ..media import Frame, Reader, Writer
@@ -139,7 +140,7 @@ class Session:
         self, reader: Reader | Iterable[Frame], masks: MaskReader | Iterable[Mask] | None,
         writer: Writer, *, progress: Progress | None = None, compare: str | None = None,
         look_out: str | Path | None = None, cube_out: str | Path | None = None,
-        mask_out: str | Path | None = None, threads: bool = True,
+        mask_out: str | Path | None = None, threads: bool = True, trace: Trace | None = None,
     ) -> Report:  # fmt: skip
         """Harmonizes a clip and writes it.
 
@@ -157,6 +158,7 @@ class Session:
             mask_out: a video, picture, pattern or folder for the masks the method has found,
                 white on black; only where masks were not given.
             threads: decode and encode in threads of their own; False does all in the caller's.
+            trace: what notes when each thread was in which stage.
 
         Returns:
             What was done; see `Report`.
@@ -172,7 +174,7 @@ class Session:
             check_comparison(compare)
             self._check_cube(cube_out)
             self._check_mask_out(mask_out, masks)
-            run = Run(self, reader, masks, report, compare, progress, threads=threads)
+            run = Run(self, reader, masks, report, compare, progress, threads=threads, trace=trace)
             with contextlib.ExitStack() as stack:
                 if look_out is not None and not self._one_look:
                     run.track = stack.enter_context(TrackWriter(look_out))
@@ -180,7 +182,7 @@ class Session:
                     run.matte = stack.enter_context(open_matte(mask_out, reader))
                 frames = run.frames()
                 if threads:
-                    frames = threaded(frames, ahead(run.frame_bytes))
+                    frames = threaded(frames, ahead(run.frame_bytes), "vharm-change")
                 stack.enter_context(contextlib.closing(frames))
                 for frame in frames:
                     run.encode(writer, frame)

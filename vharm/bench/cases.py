@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured: the ways a clip can go from file to file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+ENCODING = {"crf": 23, "preset": "veryfast"}
+"""How every case encodes, with H.264."""
+
+EAGER_METHOD = "harmonizer"
+"""The method whose work the eager peer does."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way from file to file.
+
+    Attributes:
+        kind: "copy" (decode and encode by vharm's own reader and writer, nothing between),
+            "harmonize" or "eager" (what one would write with PyTorch and PyAV alone).
+        method: for "harmonize".
+        every: estimate on every n-th frame.
+    """
+
+    kind: Literal["copy", "harmonize", "eager"]
+    method: str | None = None
+    every: int = 1
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        if self.kind == "copy":
+            return "decode + encode, nothing between"
+        if self.kind == "eager":
+            return f"{EAGER_METHOD} in eager PyTorch, float32"
+        return self.method + (f", estimated every {self.every} frames" if self.every > 1 else "")
+
+
+def default_cases(methods: Sequence[str], every: int = 5, *, eager: bool = True) -> list[Case]:
+    """The copy, each method with the network on every and on every n-th frame, and the peer.
+
+    Raises:
+        ValueError: a method that is not there or cannot run here, with the reason.
+    """
+    from .. import methods as registry
+
+    known = {row.name: row for row in registry.describe()}
+    for name in methods:
+        if name not in known:
+            raise ValueError(f"method: expected one of {', '.join(known)}; got {name!r}")
+        if not known[name].available:
+            raise ValueError(f"method: {name} cannot run here: {known[name].reason}")
+    cases = [Case("copy")]
+    for name in methods:
+        cases.append(Case("harmonize", name))
+        if every > 1:
+            cases.append(Case("harmonize", name, every))
+    # Only beside the method whose work it does.
+    if eager and EAGER_METHOD in methods:
+        cases.append(Case("eager"))
+    return cases
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What goes in.
+
+    Attributes:
+        path: of the composite. mask: of its mask; None where the clip has an alpha channel.
+        end: seconds after which nothing is read; None for all.
+    """
+
+    path: Path
+    mask: Path | None = None
+    end: float | None = None
+
+    def open(self) -> Any:
+        """(reader, masks), as `vharm.harmonize` opens them."""
+        from ..session.front import Source, open_source
+
+        return open_source(
+            Source(frames=self.path, masks=self.mask, end=self.end, on_short="loop", to_file=True)
+        )
+
+
+@dataclass
+class Ran:
+    """What a case did: frames written, and seconds by stage where it knows them."""
+
+    frames: int
+    stages: dict[str, float]
+
+
+class Runner:
+    """A case, made ready: networks are loaded once, clips run as often as wanted."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self._session: Any = None
+        self._eager: Any = None
+        if case.kind == "harmonize":
+            from ..session import Session
+
+            self._session = Session(case.method, estimate_every=case.every)
+        elif case.kind == "eager":
+            from .eager import EagerPeer
+
+            self._eager = EagerPeer()
+
+    def run(self, clip: Clip, out: Path, trace: Any = None) -> Ran:
+        """From file to file.
+
+        Raises:
+            ValueError, vharm.media.MediaError: a file that cannot be read or written.
+        """
+        if self._eager is not None:
+            return Ran(self._eager.run(clip, out), {})
+        from ..media import open_writer
+
+        reader, masks = clip.open()
+        with reader:
+            writer = open_writer(out, reader, codec="libx264", **ENCODING)
+            if self._session is None:
+                return Ran(_copy(reader, writer), {})
+            report = self._session.run(reader, masks, writer, trace=trace)
+        return Ran(report.frames, report.stages)
+
+
+def _copy(reader: Iterable[Any], writer: Any) -> int:
+    """As a Session does it: decoded in a thread, encoded in the caller's."""
+    from ..media import threaded
+
+    with writer, threaded(reader, 4, "vharm-read") as frames:
+        for frame in frames:
+            writer.write(frame)
+            del frame
+    return writer.frame_count
