@@ -442,3 +442,24 @@ def test_tables_recolour_half_of_the_time(tmp_path, scenes):
     assert 10 <= sum(differs) <= 30
     with pytest.raises(training.ConfigError, match="shares: expected 3 numbers"):
         motion_colours("", (0.0, 1.0, 0.0), scenes)
+
+
+def test_weights_of_trainings_can_be_averaged(data, tmp_path):
+    folders = [tmp_path / name for name in ("a", "b")]
+    for folder, rate in zip(folders, (1e-3, 1e-2), strict=True):
+        train("issam", data, folder, width=4, learning_rate=rate)
+    alone = [
+        Issam.from_weights(training.export_weights(folder, folder / "out")[0]).state_dict()
+        for folder in folders
+    ]
+    paths = training.export_weights(folders[0], tmp_path / "mean", average=[folders[1]])
+    mean = Issam.from_weights(paths[0]).state_dict()
+    for name, tensor in mean.items():
+        if tensor.is_floating_point():
+            wanted = (alone[0][name] + alone[1][name]) / 2
+            torch.testing.assert_close(tensor, wanted, rtol=2e-3, atol=1e-4)
+    assert not torch.equal(alone[0]["colour.weight"], alone[1]["colour.weight"])
+    assert "mean of this training's and of those of: b." in paths[1].read_text()
+    train("issam", data, tmp_path / "c", width=8)
+    with pytest.raises(training.CheckpointError, match="average: not the same networks"):
+        training.export_weights(folders[0], tmp_path / "d", average=[tmp_path / "c"])

@@ -94,6 +94,15 @@ def export(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="How the network is to be used."),
     ] = None,
+    average: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--average",
+            metavar="FOLDER",
+            help="Another training of the same network; the mean of the weights is written. May "
+            "be given several times.",
+        ),
+    ] = None,
     debug: o.Debug = False,
 ) -> None:
     """Write a training's weights as float16 safetensors, with a model card."""
@@ -101,7 +110,7 @@ def export(
 
     paths = export_weights(
         folder, output, best=not last, results=results, licence=licence, data=description,
-        settings=settings or (),
+        settings=settings or (), average=average or (),
     )  # fmt: skip
     if not paths:
         raise typer.Exit(FAILED)

@@ -11,6 +11,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from vharm._version import __version__
 
 from . import checkpoint
@@ -20,13 +23,16 @@ from .registry import get
 
 CARD_SUFFIX = ".md"
 # Settings that are paths.
-PLACES = ("data", "clips", "luts", "output", "pretrained", "start")
+PLACES = (
+    "data", "clips", "luts", "output", "pretrained", "start", "encoder", "backbone", "base",
+    "flow_weights",
+)  # fmt: skip
 
 
 def export_weights(
     folder: str | PathLike[str], output: str | PathLike[str], *, best: bool = True,
     results: str | PathLike[str] | None = None, licence: str = "", data: str = "",
-    settings: Iterable[str] = (),
+    settings: Iterable[str] = (), average: Iterable[str | PathLike[str]] = (),
 ) -> list[Path]:  # fmt: skip
     """Writes a training's averaged weights and a model card.
 
@@ -39,21 +45,18 @@ def export_weights(
         data: what they were trained on, in words.
         settings: "key=value" texts for settings that say how the network is used, and not how it
             was trained; see `Recipe.export_settings`.
+        average: output folders of further trainings of the same networks, of which this one was
+            started from another or the like; what is written is the mean of all their weights.
 
     Returns:
         The files written: weights, then the card.
 
     Raises:
-        CheckpointError: no usable checkpoint. ConfigError: `results` is not what `vharm eval`
-            writes, or a setting that is not one of use.
+        CheckpointError: no usable checkpoint, or one of other networks. ConfigError: `results` is
+            not what `vharm eval` writes, or a setting that is not one of use.
     """
-    path = Path(folder) / (checkpoint.BEST if best else checkpoint.LAST)
-    if best and not path.is_file() and (Path(folder) / checkpoint.LAST).is_file():
-        raise checkpoint.CheckpointError(
-            f"{path}: no such checkpoint, as the training has not come to a validation yet; "
-            "`--last` (best=False) takes the last one"
-        )
-    state = checkpoint.load(path)
+    state = _checkpoint(Path(folder), best)
+    others = {Path(other).name: _checkpoint(Path(other), best) for other in average}
     kind = get(state["recipe"])
     settings = tuple(settings)
     for setting in settings:
@@ -67,9 +70,12 @@ def export_weights(
     Recipe.__init__(recipe, config)
     networks = recipe.bare_networks()
     for name, network in networks.items():
-        network.load_state_dict(state["networks"][name])
-        if name in state["averages"]:
-            network.load_state_dict(state["averages"][name]["tensors"])
+        try:
+            network.load_state_dict(
+                _mean([_weights(one, name) for one in (state, *others.values())])
+            )
+        except (KeyError, RuntimeError) as error:
+            raise checkpoint.CheckpointError(f"average: not the same networks: {error}") from error
         network.eval()
     facts = {
         "vharm": __version__,
@@ -80,6 +86,7 @@ def export_weights(
         "validation": state["figures"],
         "licence": licence,
         "data": data,
+        **({"averaged_with": ", ".join(others)} if others else {}),
     }
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
@@ -93,12 +100,44 @@ def export_weights(
     return [*paths, card]
 
 
+def _checkpoint(folder: Path, best: bool) -> dict[str, Any]:
+    path = folder / (checkpoint.BEST if best else checkpoint.LAST)
+    if best and not path.is_file() and (folder / checkpoint.LAST).is_file():
+        raise checkpoint.CheckpointError(
+            f"{path}: no such checkpoint, as the training has not come to a validation yet; "
+            "`--last` (best=False) takes the last one"
+        )
+    return checkpoint.load(path)
+
+
+def _weights(state: Mapping[str, Any], name: str) -> dict[str, Tensor]:
+    """A network's running mean where the training kept one, else its weights."""
+    averages = state["averages"]
+    return averages[name]["tensors"] if name in averages else state["networks"][name]
+
+
+def _mean(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Tensor by tensor; counts are the first's."""
+    first, *others = states
+    mean = dict(first)
+    for name, tensor in first.items():
+        if others and tensor.is_floating_point():
+            mean[name] = torch.stack([tensor, *(other[name] for other in others)]).mean(0)
+    return mean
+
+
 def model_card(
     facts: Mapping[str, Any], settings: str, paths: list[Path], results: str | None
 ) -> str:
     """The card as Markdown."""
     validation = ", ".join(f"{name} {value:.5g}" for name, value in facts["validation"].items())
     size = ", ".join(f"`{p.name}` ({p.stat().st_size / 2**20:.1f} MiB)" for p in paths)
+    averaged = facts.get("averaged_with")
+    also = (
+        f" The weights are the mean of this training's and of those of: {averaged}."
+        if averaged else ""
+    )  # fmt: skip
+    alone = ", this training's weights alone" if averaged else ""
     parts = [
         f"# {paths[0].stem}",
         f'Weights for `vharm.harmonize(..., method="{facts["recipe"]}")`: {size}.',
@@ -106,8 +145,8 @@ def model_card(
         "Apache-2.0; the weights follow the terms of the pictures they were trained on.",
         f"**Data:** {facts['data'] or 'not stated'}",
         f"**Training:** {facts['steps']} steps in {facts['seconds'] / 3600:.2f} hours, seed "
-        f"{facts['seed']}, vharm {facts['vharm']}.",
-        f"**On photographs held out of the training set, which chose the checkpoint:** "
+        f"{facts['seed']}, vharm {facts['vharm']}.{also}",
+        f"**On photographs held out of the training set, which chose the checkpoint{alone}:** "
         f"{validation}.",
     ]
     if results is not None:
