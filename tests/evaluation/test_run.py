@@ -225,6 +225,9 @@ def test_options_of_methods_in_their_names():
     entries = make_entries(["mkl+lightness=1.0", "mkl@lock"], "smooth", CPU)
     assert [e.label for e in entries[1:]] == ["mkl+lightness=1.0", "mkl@lock"]
     assert entries[1].method.lightness == 1
+    entries = make_entries(["all of it=mkl+lightness=1.0", "mkl+lightness=1.0"], "smooth", CPU)
+    assert [e.label for e in entries[1:]] == ["all of it", "mkl+lightness=1.0"]
+    assert entries[1].method is entries[2].method
     with pytest.raises(ValueError, match="paints no picture"):
         make_entries(["mkl+raw=given"], "smooth", CPU)
     with pytest.raises(ValueError, match="expected raw to be one of given, zero, predicted"):

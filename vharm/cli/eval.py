@@ -108,7 +108,8 @@ Methods = Annotated[
         text="Methods to compare; vharm methods lists them. NAME:FILE gives a network its "
         "weights, NAME@lock (smooth, per-frame) its own way over time, NAME+look=residual an "
         "option of its own, NAME+masks=found no mask at all, NAME+raw=given (zero, predicted) "
-        "scores what the network paints, not composited. The composite is always the first row. "
+        "scores what the network paints, not composited; LABEL=NAME names the row. The composite "
+        "is always the first row. "
         "Default: the method vharm harmonize would take.",
     ),
 ]  # fmt: skip

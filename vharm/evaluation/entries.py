@@ -21,6 +21,7 @@ COMPOSITE = "composite"
 RAW = ("given", "zero", "predicted")
 """Masks a painting network can be shown when its own picture is scored, see `Entry.raw`."""
 MASKS = ("given", "found")
+_LABEL = re.compile(r"([\w .-]+)=(?=\w)")
 _OPTIONS = re.compile(r"(?:\+[a-z_]+=[A-Za-z0-9_.\-]+)+$")
 
 
@@ -52,8 +53,9 @@ def make_entries(methods: Any, temporal: str, device: torch.device) -> list[Entr
     Args:
         methods: names ("mkl"), names with a weights file ("harmonizer:best.safetensors"), either
             with a way over time of its own ("mkl@lock") and options of the method behind it
-            ("huang@lock+look=residual"; "+raw=given" and "+masks=found" are those of `Entry`), or
-            `Method`s; one, a list, or a dict from labels to them.
+            ("huang@lock+look=residual"; "+raw=given" and "+masks=found" are those of `Entry`) and
+            a label before it ("mine=harmonizer:best.safetensors"), or `Method`s; one, a list, or
+            a dict from labels to them.
         temporal: for those that name none.
         device: where networks run.
 
@@ -77,7 +79,9 @@ def make_entries(methods: Any, temporal: str, device: torch.device) -> list[Entr
             continue
         entry = _entry(label, spec, temporal, device, made)
         if entry.label in taken:
-            raise ValueError(f"methods: {entry.label} is given twice; give a dict with labels")
+            raise ValueError(
+                f"methods: {entry.label} is given twice; give them labels: LABEL={entry.label}"
+            )
         taken.add(entry.label)
         entries.append(entry)
     return entries
@@ -91,6 +95,9 @@ def _entry(
         return Entry(label or spec.name, spec, temporal)
     if not isinstance(spec, str):
         raise TypeError(f"methods: expected a name or a Method, got {type(spec).__name__}")
+    own = _LABEL.match(spec)
+    if own and label is None:
+        label, spec = own[1], spec[own.end() :]
     found = _OPTIONS.search(spec)
     tail = found.group() if found else ""
     options = _options(tail)
