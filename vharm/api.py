@@ -94,9 +94,10 @@ def harmonize(
 
     Returns:
         What was given: an array for an array, a tensor (on its device) for a tensor, a list for a
-        list, a generator (which reads a few frames ahead at most) for an iterator; dtype and
-        layout are kept. With `output`, its Path. Pixels outside the mask are the input's own,
-        bit for bit; in files, the samples handed to the encoder are.
+        list, a generator (which reads a few frames ahead at most, and those that wait for the next
+        estimate) for an iterator; dtype and layout are kept. With `output`, its Path. Pixels
+        outside the mask are the input's own, bit for bit; in files, the samples handed to the
+        encoder are.
 
     Raises:
         TypeError, ValueError: naming the argument, what was expected and what came.
