@@ -11,46 +11,17 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from common import Subject, compare, publish
 
+from vharm.bench import make_clip
+
 av = pytest.importorskip("av")
+pytest.importorskip("cv2")
 
 ENCODE = {"preset": "veryfast", "crf": "23"}
-
-
-def make_clip(path: Path, mask_path: Path, size: tuple[int, int], frames: int) -> None:
-    """A panned, grainy picture, and a mask (a soft disc, about a fifth of the frame) that moves."""
-    height, width = size
-    generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(1, 3, 24, 40, generator=generator)
-    fine = torch.rand(1, 3, 270, 480, generator=generator)
-    scale = {"size": (height + 128, width + 128), "mode": "bicubic"}
-    picture = 0.75 * torch.nn.functional.interpolate(coarse, **scale)
-    picture = picture + 0.25 * torch.nn.functional.interpolate(fine, **scale)
-    world = (picture[0].permute(1, 2, 0).clamp(0, 1) * 255).to(torch.uint8).numpy()
-    grain = np.random.default_rng(0).integers(-3, 4, (height, width, 3), dtype=np.int16)
-    rows, columns = np.mgrid[:height, :width]
-    with av.open(str(path), "w") as clip, av.open(str(mask_path), "w") as mask:
-        video = clip.add_stream("libx264", rate=25, options={"preset": "veryfast", "crf": "20"})
-        matte = mask.add_stream("libx264", rate=25, options={"preset": "veryfast", "crf": "20"})
-        for stream in (video, matte):
-            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for i in range(frames):
-            x, y = (3 * i) % 128, (2 * i) % 128
-            view = world[y : y + height, x : x + width].astype(np.int16)
-            view = view + np.roll(grain, 17 * i, axis=1)
-            frame = av.VideoFrame.from_ndarray(view.clip(0, 255).astype(np.uint8), format="rgb24")
-            clip.mux(video.encode(frame))
-            centre = width * (0.3 + 0.4 * ((i % 100) / 100))
-            distance = np.hypot(rows - height / 2, columns - centre) / (0.34 * height)
-            planes = np.full((height * 3 // 2, width), 128, dtype=np.uint8)
-            planes[:height] = 16 + np.clip((1.05 - distance) * 10, 0, 1) * 219
-            mask.mux(matte.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
-        clip.mux(video.encode(None))
-        mask.mux(matte.encode(None))
+COVERAGE = 0.2
 
 
 def nothing_between(clip: Path, out: Path) -> int:
@@ -91,10 +62,8 @@ def looks():
 @pytest.mark.benchmark
 def test_a_given_look_end_to_end(device, quick, tmp_path):
     size, frames = ((180, 320), 12) if quick else ((1080, 1920), 100)
-    clip, mask, still, out = (
-        tmp_path / name for name in ("clip.mp4", "mask.mp4", "mask.png", "out.mp4")
-    )
-    make_clip(clip, mask, size, frames)
+    still, out = tmp_path / "mask.png", tmp_path / "out.mp4"
+    clip, mask = make_clip(tmp_path, size[1], size[0], frames, coverage=COVERAGE)
     with av.open(str(mask)) as source:
         next(source.decode(video=0)).to_image().convert("L").save(still)
     filters, lut = looks()
@@ -124,12 +93,13 @@ def test_a_given_look_end_to_end(device, quick, tmp_path):
 
 
 MEMORY = """
-import resource, sys
+import sys
 sys.path.insert(0, {folder!r})
 from pathlib import Path
 from test_clip import harmonized, looks
+from vharm.bench import peak_memory
 harmonized(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), looks()[0])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(peak_memory())
 """
 
 
@@ -138,14 +108,14 @@ def test_memory_does_not_grow_with_the_clip(quick, tmp_path):
     size, lengths = ((180, 320), (20, 60)) if quick else ((1080, 1920), (100, 1000))
     peaks = []
     for frames in lengths:
-        clip, mask, out = (tmp_path / f"{name}{frames}.mp4" for name in ("clip", "mask", "out"))
-        make_clip(clip, mask, size, frames)
+        out = tmp_path / "out.mp4"
+        clip, mask = make_clip(tmp_path, size[1], size[0], frames, coverage=COVERAGE)
         code = MEMORY.format(folder=str(Path(__file__).parent))
         result = subprocess.run(
             [sys.executable, "-c", code, str(clip), str(mask), str(out)],
             capture_output=True, text=True, check=True,
         )  # fmt: skip
-        peaks.append(int(result.stdout) / 1024)
+        peaks.append(int(result.stdout) / 2**20)
         clip.unlink(), mask.unlink(), out.unlink()
     text = ", ".join(f"{n} frames: {p:.0f} MiB" for n, p in zip(lengths, peaks, strict=True))
     print(f"\npeak memory of the process at {size[1]}x{size[0]}: {text}")

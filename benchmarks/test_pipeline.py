@@ -38,15 +38,16 @@ def test_file_to_file(size, quick, tmp_path, device):
     if agreement is not None:
         check_agreement(agreement)
     names = (["harmonizer"] if trained else []) + ["mkl"]
-    held = [(name, bench.holding(clip, name, 5, 8 if quick else 25)) for name in names]
+    compared = 8 if quick else 25
+    sparse = [(name, bench.interpolation(clip, name, 5, compared)) for name in names]
     cases = bench.default_cases(names)
     results = bench.measure(cases, clip, rounds=1 if quick else 3)
     print(f"\n{frames} frames of {width}x{height}, H.264 in and out (x264 veryfast, crf 23)")
     print(bench.table(results))
-    print("\n".join(bench.lines(results, agreement, held)))
+    print("\n".join(bench.lines(results, agreement, sparse)))
     assert all(result.frames == frames for result in results)
     if not quick:
-        data = {"machine": machine(device), **bench.as_data(results, agreement, held)}
+        data = {"machine": machine(device), **bench.as_data(results, agreement, sparse)}
         (RESULTS / f"pipeline-{size}-{device.type}.json").write_text(
             json.dumps(data, indent=1) + "\n"
         )

@@ -175,10 +175,29 @@ def test_on_short():
         np.testing.assert_array_equal(harmonize(frames, masks[:2], on_short=on_short), expected)
 
 
+def test_estimating_fewer_frames():
+    frames = pictures(count=9)
+    # The background's light changes, and so must what is estimated.
+    frames = (frames * np.linspace(1, 0.5, 9)[:, None, None, None]).astype(np.uint8)
+    frames[:, H // 4 : H // 2, W // 4 : W // 2] = (200, 60, 60)
+    masks = box(9)
+    each = harmonize(frames, masks, temporal="per-frame")
+    some = harmonize(frames, masks, temporal="per-frame", estimate_every=4)
+    for index in (0, 4, 8):
+        np.testing.assert_array_equal(each[index], some[index])
+    gap, drift = (abs(some[a].astype(int) - each[b])[masks[2]] for a, b in ((2, 2), (0, 2)))
+    assert 0 < gap.mean() < drift.mean() / 2
+    drawn = harmonize(iter(frames), masks, temporal="per-frame", estimate_every=4)
+    np.testing.assert_array_equal(np.stack(list(drawn)), some)
+
+
 def test_the_method_is_printed(capsys):
     vharm.harmonize(pictures(), box())
     default = vharm.methods.default_name()
     assert capsys.readouterr().err == f"vharm: method {default}, temporal smooth, on cpu\n"
+    vharm.harmonize(pictures(), box(), "mkl", estimate_every=3)
+    said = "vharm: method mkl, temporal smooth, estimated every 3 frames, on cpu\n"
+    assert capsys.readouterr().err == said
     vharm.harmonize(pictures(), box(), "reinhard", verbose=False)
     assert capsys.readouterr().err == ""
 

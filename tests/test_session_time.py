@@ -154,16 +154,6 @@ def test_given_track_is_applied_at_each_time():
     assert change[2] > 20
 
 
-def test_estimate_every_holds_the_look():
-    method = Shift(0.1, batch=4)
-    frames = clip(10)
-    report = Session(method, estimate_every=4, temporal="per-frame").run(
-        frames, [box_mask()] * 10, ListWriter()
-    )
-    assert method.seen == 3
-    assert report.frames == 10
-
-
 def test_look_ahead_is_given_and_stops_at_cuts():
     method = Shift(0.1, look_ahead=2, batch=2)
     try:

@@ -21,7 +21,8 @@ def harmonize(
     frames: Any = None, masks: Any = None, method: str | Method | None = None, *,
     output: str | os.PathLike[str] | None = None, foreground: Any = None, background: Any = None,
     premultiplied: bool = False, strength: float = 1.0, temporal: str = "smooth",
-    time_constant: float = 0.5, layout: str | None = None, frame_rate: Any = None,
+    time_constant: float = 0.5, estimate_every: int = 1, layout: str | None = None,
+    frame_rate: Any = None,
     device: Any = None, backend: str | None = None,
     weights: str | os.PathLike[str] | None = None, reference: Any = None,
     reference_mask: Any = None, swap: bool = False, mask_grow: float = 0,
@@ -58,6 +59,8 @@ def harmonize(
         strength: 0 (untouched) to 1 (full effect).
         temporal: "smooth", "lock" or "per-frame"; see `Session`.
         time_constant: seconds, for "smooth".
+        estimate_every: estimate on every n-th frame of a shot only and interpolate the Looks in
+            between: much faster with a network; n - 1 frames wait in memory. See `Session`.
         layout: "NHWC" or "NCHW" for pictures in memory; None: arrays NHWC, tensors NCHW.
         frame_rate: frames a second of pictures without time stamps; None smooths as if it were
             25, and a video cannot be written.
@@ -91,9 +94,10 @@ def harmonize(
 
     Returns:
         What was given: an array for an array, a tensor (on its device) for a tensor, a list for a
-        list, a generator (which reads a few frames ahead at most) for an iterator; dtype and
-        layout are kept. With `output`, its Path. Pixels outside the mask are the input's own,
-        bit for bit; in files, the samples handed to the encoder are.
+        list, a generator (which reads a few frames ahead at most, and those that wait for the next
+        estimate) for an iterator; dtype and layout are kept. With `output`, its Path. Pixels
+        outside the mask are the input's own, bit for bit; in files, the samples handed to the
+        encoder are.
 
     Raises:
         TypeError, ValueError: naming the argument, what was expected and what came.
@@ -122,7 +126,8 @@ def harmonize(
         raise ValueError(f"mask_out: {mask_out} is the output already")
     session = Session(
         _look(look, method) if look is not None else method, strength=strength,
-        temporal=temporal, time_constant=time_constant, weights=weights,
+        temporal=temporal, time_constant=time_constant, estimate_every=estimate_every,
+        weights=weights,
         device=source.device() if device is None else device, backend=backend,
         reference=reference, reference_mask=reference_mask, swap=swap,
         **({} if mask_threshold is None else {"mask_threshold": mask_threshold}),
@@ -236,6 +241,8 @@ def _look(look: Any, method: Any) -> Look | LookTrack:
 
 def _announce(session: Session) -> None:
     temporal = "" if session.given is not None else f", temporal {session.temporal}"
+    if session.estimate_every > 1:
+        temporal += f", estimated every {session.estimate_every} frames"
     print(f"vharm: method {session.method_name}{temporal}, on {session.device}", file=sys.stderr)
 
 

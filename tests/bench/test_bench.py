@@ -62,13 +62,13 @@ def test_cases_are_measured_apart(clip, tmp_path):
     text = bench.table(results)
     assert "mkl, estimated every 5 frames" in text
     assert "thumbnails" in text
-    held = bench.holding(clip, "mkl", 5, 10)
-    said = bench.lines(results, None, [("mkl", held)])
+    sparse = [("mkl", bench.interpolation(clip, "mkl", 5, 10))]
+    said = bench.lines(results, None, sparse)
     assert "ms CPU a frame" in said[0]
     assert "every 5 frames" in said[-1]
-    data = json.loads(json.dumps(bench.as_data(results, None, [("mkl", held)])))
+    data = json.loads(json.dumps(bench.as_data(results, None, sparse)))
     assert data["cases"][0]["share"] == 1
-    assert data["held"][0]["every"] == 5
+    assert data["interpolated"][0]["every"] == 5
 
 
 def test_a_case_that_fails_says_why(clip, tmp_path):
@@ -99,10 +99,10 @@ def test_peak_memory_is_of_this_program_alone(tmp_path):
     assert int(result.stdout) >> 20 >= own + 0.9 * size
 
 
-def test_holding_differs_and_not_holding_does_not(clip):
-    assert bench.holding(clip, "mkl", 1, 8).largest == 0
-    held = bench.holding(clip, "mkl", 5, 8)
-    assert 0 < held.mean < held.largest
+def test_interpolated_looks_differ_and_estimates_do_not(clip):
+    assert bench.interpolation(clip, "mkl", 1, 8).largest == 0
+    sparse = bench.interpolation(clip, "mkl", 5, 8)
+    assert 0 < sparse.mean < sparse.largest
 
 
 @needs_network

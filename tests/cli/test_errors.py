@@ -13,6 +13,7 @@ import pytest
 from clips import can_be_interrupted
 
 from vharm.cli._errors import code_of, told, translated
+from vharm.looks import FilterLook, save_look
 from vharm.media import MediaError
 
 from .conftest import composite_pictures, write_clip
@@ -77,6 +78,9 @@ def test_options_that_do_not_go_together(vharm, clip, tmp_path):
     look.write_text("{}")
     fails(vharm(*base, "--look-in", look, "--method", "mkl"), 2, "--look-in")
     fails(vharm(*base, "--look-in", look), 2, "x.json")
+    good = tmp_path / "good.json"
+    save_look(good, FilterLook.identity())
+    fails(vharm(*base, "--look-in", good, "--estimate-every", "2"), 2, "--estimate-every")
     fails(vharm(*base, "--compare-out", "w.mp4"), 2, "--compare")
     fails(vharm(*base, "--method", "mkl", "--weights", "w.safetensors"), 2, "--weights")
     fails(vharm(*base, "--cube-out", "look.json"), 2, ".cube")
@@ -89,7 +93,10 @@ def test_options_that_do_not_go_together(vharm, clip, tmp_path):
 
 def test_typer_refuses_what_it_can(vharm, clip, tmp_path):
     base = ("harmonize", clip[0], "-m", clip[1], "-o", tmp_path / "out.mp4")
-    for wrong in (("--strength", "2"), ("--temporal", "sometimes"), ("--start", "soon")):
+    for wrong in (
+        ("--strength", "2"), ("--temporal", "sometimes"), ("--start", "soon"),
+        ("--estimate-every", "0"), ("--estimate-every", "-2"), ("--estimate-every", "2.5"),
+    ):  # fmt: skip
         result = vharm(*base, *wrong)
         assert result.exit_code == 2
         assert wrong[0] in result.output

@@ -57,6 +57,22 @@ def test_json_is_the_whole_of_stdout(vharm, clip, tmp_path):
     assert report["warnings"] == []
 
 
+def test_estimating_fewer_frames(vharm, clip, tmp_path):
+    look = tmp_path / "look.json"
+    options = ("-m", clip[1], "--look-out", look, "--temporal", "per-frame", "-y",
+               "--estimate-every", "3")  # fmt: skip
+    result = vharm("harmonize", clip[0], *options, "-o", tmp_path / "out.mp4")
+    assert result.exit_code == 0, result.output
+    assert "each frame by itself, estimated every 3 frames" in result.stderr
+    assert "estimated on 2 of 6 frames" in result.stdout
+    values = [track.arguments for track in load_look(look)]
+    np.testing.assert_allclose(values[1], (2 * values[0] + values[3]) / 3, atol=2e-6)
+    np.testing.assert_array_equal(values[5], values[3])
+    assert (values[0] != values[3]).any()
+    result = vharm("harmonize", clip[0], *options, "-o", tmp_path / "out.mp4", "--json")
+    assert json.loads(result.stdout)["estimated"] == 2
+
+
 def test_strength_zero_changes_nothing(vharm, clip, tmp_path):
     out = tmp_path / "out.mkv"
     result = vharm("harmonize", clip[0], "-m", clip[1], "-o", out, "--strength", "0",

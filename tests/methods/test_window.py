@@ -145,7 +145,8 @@ def test_a_session_does_not_look_across_cuts():
     assert [len(window) for _, window in one_shot.windows] == [3, 4, 5, 5, 5, 5, 4, 3]
 
 
-def test_a_session_holds_few_frames_however_long_the_mask_is_empty():
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_session_holds_few_frames_however_long_the_mask_is_empty(every):
     alive, most = 0, 0
 
     class Counted:
@@ -162,10 +163,12 @@ def test_a_session_holds_few_frames_however_long_the_mask_is_empty():
                 yield frame
 
     masks = [box_mask()] * 3 + [EMPTY] * 50 + [box_mask()] * 7
-    for _ in Session(Numbers(), temporal="per-frame", batch=2).frames(Counted(), masks):
+    session = Session(Numbers(), temporal="per-frame", batch=2, estimate_every=every)
+    for _ in session.frames(Counted(), masks):
         alive -= 1
     assert alive == 0
-    assert most <= 2 + 2 + 2 + 2
+    # A batch, the two ahead, a gap of two, and what waits for the next estimate.
+    assert most <= 2 + 2 * every + 2 + every
 
 
 def test_lock_takes_each_frame_by_itself():

@@ -3,7 +3,7 @@
 
 from .cases import Case, Clip, default_cases
 from .clip import RATE, SIZES, make_clip
-from .difference import Agreement, Holding, agreement, holding
+from .difference import Agreement, Interpolation, agreement, interpolation
 from .measure import Measured, Share, measure, peak_memory, run_apart
 from .table import as_data, limit, lines, table
 
@@ -13,13 +13,13 @@ __all__ = [
     "Agreement",
     "Case",
     "Clip",
-    "Holding",
+    "Interpolation",
     "Measured",
     "Share",
     "agreement",
     "as_data",
     "default_cases",
-    "holding",
+    "interpolation",
     "limit",
     "lines",
     "make_clip",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What results differ by: ours from the eager peer's, and held Looks from fresh ones."""
+"""What results differ by: ours from the eager peer's, and interpolated Looks from estimates."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def _rgb(frame: Any) -> np.ndarray:
 
 
 @dataclass
-class Holding:
-    """What holding Looks costs: samples of the planes inside the mask, in levels of 0-255.
+class Interpolation:
+    """What interpolating Looks costs: samples of the planes inside the mask, in levels of 0-255.
 
     Attributes:
         every: a Look was estimated on every n-th frame.
@@ -101,16 +101,16 @@ class Holding:
     largest: float
 
 
-def holding(clip: Clip, method: str, every: int, frames: int = 25) -> Holding:
+def interpolation(clip: Clip, method: str, every: int, frames: int = 25) -> Interpolation:
     """Compares Looks estimated on every frame with Looks estimated on every n-th."""
     from ..session import Session
 
     given = _beginning(clip, frames)
     pictures, masks = map(list, zip(*given, strict=True))
     fresh = Session(method).frames(pictures, masks)
-    held = Session(method, estimate_every=every).frames(pictures, masks)
+    sparse = Session(method, estimate_every=every).frames(pictures, masks)
     total, count, largest = 0.0, 0, 0.0
-    for one, other, mask in zip(fresh, held, masks, strict=True):
+    for one, other, mask in zip(fresh, sparse, masks, strict=True):
         inside = mask.unit() > 0
         scale = 255.0 / (1 if one.color.depth == 32 else (1 << one.color.depth) - 1)
         for a, b in zip(one.planes, other.planes, strict=True):
@@ -119,4 +119,4 @@ def holding(clip: Clip, method: str, every: int, frames: int = 25) -> Holding:
             chosen = difference[inside[::rows, ::columns][: a.shape[0], : a.shape[1]]]
             total, count = total + float(chosen.sum(dtype=np.float64)), count + chosen.size
             largest = max(largest, float(difference.max()))
-    return Holding(every, len(given), total / count if count else 0.0, largest)
+    return Interpolation(every, len(given), total / count if count else 0.0, largest)

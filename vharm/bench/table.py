@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from .cases import EAGER_METHOD, Case
-from .difference import Agreement, Holding
+from .difference import Agreement, Interpolation
 from .measure import Measured, Share
 
 THREADS = {
@@ -78,9 +78,11 @@ def limit(result: Measured, copy: Measured) -> str:
 
 
 def lines(
-    results: Sequence[Measured], agreement: Agreement | None, held: Sequence[tuple[str, Holding]]
+    results: Sequence[Measured],
+    agreement: Agreement | None,
+    interpolated: Sequence[tuple[str, Interpolation]],
 ) -> list[str]:
-    """Sentences about what limits each method, the eager peer, and what held Looks cost."""
+    """Sentences about what limits each method, the eager peer, and what interpolated Looks cost."""
     first = results[0]
     said = [limit(result, first) for result in results if result.stages]
     for result in results:
@@ -96,7 +98,7 @@ def lines(
             f"{agreement.psnr:.1f} dB in the foreground, its mean colour within "
             f"{agreement.colour:.2f} of 255 (it was moved by {agreement.moved:.1f})."
         )
-    for method, found in held:
+    for method, found in interpolated:
         said.append(
             f"{method}, estimated every {found.every} frames instead of each ({found.frames} "
             f"frames): samples inside the mask differ by {found.mean:.2f} of 255 on average, "
@@ -106,7 +108,9 @@ def lines(
 
 
 def as_data(
-    results: Sequence[Measured], agreement: Agreement | None, held: Sequence[tuple[str, Holding]]
+    results: Sequence[Measured],
+    agreement: Agreement | None,
+    interpolated: Sequence[tuple[str, Interpolation]],
 ) -> dict[str, Any]:
     """All of it as plain JSON values."""
     first = results[0]
@@ -120,5 +124,5 @@ def as_data(
             for result in results
         ],
         "agreement": None if agreement is None else asdict(agreement),
-        "held": [{"method": method, **asdict(found)} for method, found in held],
+        "interpolated": [{"method": method, **asdict(found)} for method, found in interpolated],
     }  # fmt: skip

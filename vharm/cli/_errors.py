@@ -22,7 +22,7 @@ _OPTIONS = {
     "cube_out": "--cube-out", "pixel_format": "--pixel-format", "frame_rate": "--frame-rate",
     "mask_out": "--mask-out", "mask_threshold": "--mask-threshold",
     "time_constant": "--time-constant", "reference_mask": "--reference-mask",
-    "methods": "--method",
+    "methods": "--method", "estimate_every": "--estimate-every",
 }  # fmt: skip
 _SAME = (
     "temporal", "strength", "start", "end", "foreground", "background", "reference", "weights",

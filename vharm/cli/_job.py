@@ -123,9 +123,10 @@ def _session(given: SimpleNamespace) -> Session:
         method = load_look(given.look_in)
     return Session(
         method, strength=given.strength, temporal=given.temporal.value,
-        time_constant=given.time_constant, weights=given.weights, device=given.device,
-        backend=given.backend, reference=given.reference, reference_mask=_reference_mask(given),
-        swap=given.swap, **_threshold(given),
+        time_constant=given.time_constant, estimate_every=given.estimate_every,
+        weights=given.weights, device=given.device, backend=given.backend,
+        reference=given.reference, reference_mask=_reference_mask(given), swap=given.swap,
+        **_threshold(given),
     )  # fmt: skip
 
 

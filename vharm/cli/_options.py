@@ -243,6 +243,14 @@ TimeConstant = Annotated[
     float,
     _option(TIME, "--time-constant", metavar="SECONDS", min=0.0, text="For --temporal smooth."),
 ]
+EstimateEvery = Annotated[
+    int,
+    _option(
+        TIME, "--estimate-every", metavar="N", min=1,
+        text="Estimate on every N-th frame of a shot only and interpolate in between: faster, and "
+        "N - 1 frames wait in memory.",
+    ),
+]  # fmt: skip
 
 LookIn = Annotated[
     str | None,

@@ -17,6 +17,8 @@ def heading(session: Session, asked: str | None, look: str | None) -> str:
         "smooth": f"smoothed over {session.time_constant:g} s", "lock": "one Look for the clip",
         "per-frame": "each frame by itself",
     }[session.temporal]  # fmt: skip
+    if session.estimate_every > 1:
+        time += f", estimated every {session.estimate_every} frames"
     if asked is None:
         why = f"the default: {session.method.when_to_use.rstrip('.')}"
     else:
@@ -31,6 +33,8 @@ def lines(report: Report, files: dict[str, str]) -> list[str]:
         f"{report.frames} frame{plural} in {report.seconds:.2f} s ({report.fps:.1f} frames/s, "
         "reading and writing included)"
     ]
+    if 0 < report.estimated < report.frames - report.empty_masks:
+        out.append(f"estimated on {report.estimated} of {report.frames} frames")
     if report.flicker is not None:
         out.append(f"flicker {report.flicker:.2f} of 255: how much the change varies within a shot")
     if report.mask_confidence is not None:
@@ -53,7 +57,8 @@ def as_json(report: Report, files: dict[str, str]) -> str:
     """The report for programs."""
     data: dict[str, Any] = {
         name: getattr(report, name)
-        for name in ("method", "temporal", "frames", "seconds", "fps", "stages", "empty_masks",
-                     "mask_confidence", "mask_area", "cuts", "flicker", "looks", "warnings")
+        for name in ("method", "temporal", "frames", "seconds", "fps", "stages",
+                     "estimated", "empty_masks", "mask_confidence", "mask_area", "cuts",
+                     "flicker", "looks", "warnings")
     }  # fmt: skip
     return json.dumps({**data, "files": files}, indent=2)

@@ -38,7 +38,7 @@ def bench(
         typer.Option("--method", help="May be repeated; else the default one and mkl."),
     ] = None,
     estimate_every: Annotated[
-        int, typer.Option(min=1, help="Measure holding Looks for n frames too; 1: do not.")
+        int, typer.Option(min=1, help="Measure estimating every n-th frame too; 1: do not.")
     ] = 5,
     rounds: Annotated[int, typer.Option(min=1, max=50, help="Medians are of so many.")] = 3,
     eager: Annotated[
@@ -121,16 +121,17 @@ def _tell(name: str) -> None:
 
 
 def _differences(cases: list[Any], clip: Any) -> tuple[Any, list[tuple[str, Any]]]:
-    """What the eager peer's result and held Looks differ by."""
+    """What the eager peer's result and interpolated Looks differ by."""
     from .. import bench as b
 
     agreement = None
     if any(case.kind == "eager" for case in cases):
         _tell("comparing with the eager peer")
         agreement = b.agreement(clip)
-    held = []
+    interpolated = []
     for case in cases:
         if case.every > 1:
             _tell(f"comparing {case.name}")
-            held.append((case.method, b.holding(clip, case.method, case.every)))
-    return agreement, held
+            found = b.interpolation(clip, case.method, case.every)
+            interpolated.append((case.method, found))
+    return agreement, interpolated

@@ -37,6 +37,7 @@ def harmonize(
     weights: o.Weights = None,
     temporal: o.TemporalOption = o.Temporal.smooth,
     time_constant: o.TimeConstant = 0.5,
+    estimate_every: o.EstimateEvery = 1,
     look_in: o.LookIn = None,
     look_out: o.LookOut = None,
     cube_out: o.CubeOut = None,

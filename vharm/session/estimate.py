@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from ..looks import Look, LookTrack, Smoother, lock
+from .between import Turns, interpolated
 from .items import Item
 from .stream import ShotFeed, ShotStream
 
@@ -21,9 +22,12 @@ class Estimator:
         estimate: one Look for each of the items it is given.
         look_ahead: how many later frames it must be shown beside those whose Looks are wanted.
         batch: frames at once.
-        every: estimate on every n-th frame of a shot and hold the Look in between.
+        every: estimate on every n-th frame of a shot and blend the Looks in between.
         open_shot: for methods that take a shot's frames one after the other, what takes them;
             `estimate` is then asked for single frames only.
+
+    Attributes:
+        estimated: how many frames have got a Look of their own so far.
     """
 
     def __init__(
@@ -35,36 +39,46 @@ class Estimator:
         self._batch = batch
         self._every = every
         self._open_shot = open_shot
-        self._last: Look | None = None
+        self.estimated = 0
 
     def looks(self, items: Iterable[Item]) -> Iterator[Item]:
         """The items in order, `look` filled in wherever the mask is not empty.
 
-        Holds at most `batch` frames; for a method that looks ahead, as many as that takes.
+        Holds at most `every - 1` frames, which wait for the next estimate, and those of a batch
+        (with `every` more for each one of it after the first); for a method that looks ahead,
+        `every` more for each frame of that.
         """
         if self._open_shot is not None:
             stream = ShotStream(self._open_shot, self._look_ahead, self._batch, self._every)
-            yield from stream.looks(items)
-            return
-        ahead = self._look_ahead
-        held: deque[Item] = deque()
-        asked: list[Item] = []  # those of `held` that need an estimate of their own
-        since, self._last = 0, None
+            estimated = stream.looks(items)
+        else:
+            estimated = self._batches(items)
+        yield from interpolated(self._counted(estimated), self._every)
+
+    def _counted(self, items: Iterable[Item]) -> Iterator[Item]:
         for item in items:
-            if item.cut:
-                if ahead:
-                    # A method that looks ahead must not look into the next shot.
-                    yield from self._release(held, asked, len(asked))
-                since = 0
-            held.append(item)
-            if not item.empty:
-                if since % self._every == 0:
-                    asked.append(item)
-                since += 1
+            self.estimated += item.look is not None
+            yield item
             del item
-            full = len(asked) >= self._batch + ahead if ahead else len(held) >= self._batch
-            if full or not asked:
-                yield from self._release(held, asked, self._batch)
+
+    def _batches(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The items in order, `look` filled in where it is estimated."""
+        ahead, every = self._look_ahead, self._every
+        held: deque[Item] = deque()
+        asked: list[Item] = []  # those of `held` that are to be estimated
+        turns = Turns(every)
+        for item in items:
+            if item.cut and ahead:
+                # A method that looks ahead must not look into the next shot.
+                yield from self._release(held, asked, len(asked))
+            held.append(item)
+            if turns.take(item):
+                asked.append(item)
+            del item
+            # Frames between estimates are held too, so the batch is counted in frames of the clip.
+            full = (len(asked) - ahead) * every >= self._batch
+            if full or (not ahead and len(held) >= self._batch) or not asked:
+                yield from self._release(held, asked, max(len(asked) - ahead, 0))
         while asked:
             yield from self._release(held, asked, self._batch)
         yield from self._release(held, asked, 0)
@@ -77,10 +91,6 @@ class Estimator:
             del asked[:count]
         while held and not (asked and held[0] is asked[0]):
             item = held.popleft()
-            if item.look is not None:
-                self._last = item.look
-            elif not item.empty:
-                item.look = self._last
             yield item
             del item
 
@@ -89,12 +99,15 @@ class Estimator:
     ) -> Look | None:
         """One Look for a clip, from about `LOCK_SAMPLES` of its frames; None if no mask is set.
 
-        `samples(step)` reads the clip and yields an Item for every frame, with thumbnails where
-        `number % step == 0` (and the mask is not empty, for that of the mask). Where the length is
-        unknown the step is doubled each time twice as many Looks as wanted have come together.
+        Only estimates count, at least `every` frames apart, and the first frame with a foreground
+        is among them. `samples(step)` reads the clip and yields an Item for every frame; where
+        masks are yet to be found, those of the frames with `number % step == 0` are. Where the
+        length is unknown the step is doubled each time twice as many Looks as wanted have come
+        together.
         """
-        step = max(1, (frame_count or 0) // LOCK_SAMPLES)
-        kept: list[tuple[int, Look, float]] = []
+        step = max(self._every, (frame_count or 0) // LOCK_SAMPLES)
+        due = 0
+        kept: list[tuple[Look, float]] = []
         waiting: list[Item] = []
 
         def settle() -> None:
@@ -105,23 +118,25 @@ class Estimator:
                     [self._estimate([item])[0] for item in waiting] if one_by_one
                     else self._estimate(waiting)
                 )  # fmt: skip
+                self.estimated += len(looks)
                 for item, look in zip(waiting, looks, strict=True):
-                    kept.append((item.number, look, float(item.mask_thumb.mean())))
+                    kept.append((look, float(item.mask_thumb.mean())))
                 waiting.clear()
 
         for item in samples(step):
-            if item.mask_thumb is None or item.number % step:
+            if item.empty or item.number < due:
                 continue
+            due = item.number + step
             waiting.append(item)
             if len(waiting) >= self._batch:
                 settle()
             if len(kept) >= 2 * LOCK_SAMPLES:
                 step *= 2
-                kept = [entry for entry in kept if entry[0] % step == 0]
+                kept = kept[::2]
         settle()
         if not kept:
             return None
-        return lock((look for _, look, _ in kept), [area for _, _, area in kept])
+        return lock((look for look, _ in kept), [area for _, area in kept])
 
 
 def smoothed(items: Iterable[Item], time_constant: float) -> Iterator[Item]:

@@ -27,6 +27,8 @@ class Report:
         stages: seconds spent in "decode", "mask" (reading it), "thumbnails", "estimate", "apply"
             and "encode" (and in "masks", where they were found); they overlap, as decoding (with
             thumbnails) and encoding run in threads of their own.
+        estimated: frames on which a Look was estimated (see `Session`, `estimate_every`); 0 where
+            Looks were given.
         empty_masks: frames whose mask was all zero; they passed through untouched.
         cuts: indices of frames that begin a new shot.
         flicker: standard deviation over time, within shots, of the mean foreground colour's
@@ -46,6 +48,7 @@ class Report:
     frames: int = 0
     seconds: float = 0.0
     stages: dict[str, float] = field(default_factory=dict)
+    estimated: int = 0
     empty_masks: int = 0
     cuts: list[int] = field(default_factory=list)
     flicker: float | None = None
@@ -65,6 +68,8 @@ class Report:
             f"{self.method}, {self.temporal}: {self.frames} frames in {self.seconds:.2f} s "
             f"({self.fps:.1f} frames/s)"
         ]
+        if 0 < self.estimated < self.frames - self.empty_masks:
+            parts.append(f"estimated on {self.estimated} of them")
         if self.mask_confidence is not None:
             parts.append(f"masks found with confidence {self.mask_confidence:.2f}")
         if self.flicker is not None:

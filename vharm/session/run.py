@@ -27,6 +27,7 @@ from .apply import (
     thumbnail,
     with_tensors,
 )  # fmt: skip
+from .between import check_waiting
 from .compare import join
 from .cuts import CutDetector, cut_size
 from .estimate import Estimator, given, smoothed
@@ -89,9 +90,14 @@ class Run:
         report.method = session.method_name
         report.temporal = "given" if session.given is not None else session.temporal
         self._estimates = session.given is None and session.strength > 0
+        self._estimator = self._make_estimator() if self._estimates else None
         if self._estimates and session.temporal == "lock":
             check_readable_twice("frames", reader)
             check_readable_twice("masks", masks)
+        elif self._estimates:
+            check_waiting(
+                session.estimate_every, session.method.look_ahead, self.frame_bytes, self.total
+            )
 
     def frames(self) -> Iterator[Frame]:
         """The harmonized frames, in order."""
@@ -108,7 +114,7 @@ class Run:
                 if self.report.look is not None:
                     items = given(items, self.report.look)
             else:
-                items = self._estimator().looks(self._ahead(stack, self._items(1)))
+                items = self._estimator.looks(self._ahead(stack, self._items(1)))
                 if session.temporal == "smooth":
                     items = smoothed(items, session.time_constant)
             for item in items:
@@ -171,9 +177,9 @@ class Run:
                 del pair
                 if detector is not None:
                     self._find_cut(item, detector)
-                # Where Looks are held, most frames need none.
-                held = every == 1 and self.session.estimate_every > 1
-                if every is not None and self.read % every == 0 and not held:
+                # Where few frames are estimated, most need none.
+                later = every == 1 and self.session.estimate_every > 1
+                if every is not None and self.read % every == 0 and not later:
                     self._add_thumbnails(item)
                 self.read += 1
                 yield item
@@ -225,7 +231,7 @@ class Run:
         batch = 1 if session.device.type == "cpu" else min(method.batch, room)
         return MaskFinder(method, session.device, session.mask_threshold, batch)
 
-    def _estimator(self) -> Estimator:
+    def _make_estimator(self) -> Estimator:
         session = self.session
         method, room = session.method, max(1, HELD_BYTES // self.frame_bytes)
         if session.device.type == "cpu":
@@ -274,7 +280,7 @@ class Run:
                         self.progress(item.number + 1, self.total, "estimate")
                     del item
 
-            return self._estimator().lock(samples, self.total)
+            return self._estimator.lock(samples, self.total)
 
     def _finished(self, item: Item) -> Frame:
         report, frame = self.report, item.frame
@@ -346,6 +352,8 @@ class Run:
     def _conclude(self) -> None:
         report = self.report
         report.flicker = self._flicker.value()
+        if self._estimator is not None:
+            report.estimated = self._estimator.estimated
         if isinstance(report.look, FilterLook):
             pairs = zip(report.look.filters, report.look.arguments.tolist(), strict=True)
             report.looks = "one Look: " + ", ".join(f"{name} {x:+.3f}" for name, x in pairs)

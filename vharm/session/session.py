@@ -50,7 +50,12 @@ class Session:
         reference_mask: which background counts: of the reference picture where there is one (a
             path or array [H,W]), else of the clip's frames (anything `open_mask` takes).
         swap: harmonize the background to the foreground: the mask is inverted for everything.
-        estimate_every: estimate on every n-th frame of a shot and hold the Look in between.
+        estimate_every: estimate on every n-th frame of a shot only, which saves most of a network's
+            time. The Looks of the frames between are interpolated in time, so up to n - 1 frames
+            (n more for each one the method looks ahead) wait in memory for the next estimate; the
+            last frames of a shot, and those before a frame without foreground whose turn it would
+            be, hold the last one. Cuts are looked for on every frame, and each shot begins with an
+            estimate. For "lock": frames that are estimated are at least n apart.
         batch: frames given to the method at once; None takes the method's own wish, or fewer
             where frames are very large.
         mask_threshold: for clips without masks and a method that finds the foreground itself
@@ -98,6 +103,11 @@ class Session:
         self.given: Look | LookTrack | None = None
         self.method: Method | None = None
         if isinstance(method, Look | LookTrack):
+            if estimate_every != 1:
+                raise ValueError(
+                    "estimate_every: a Look was given, so nothing is estimated; expected 1, got "
+                    f"{estimate_every}"
+                )
             if weights is not None or reference is not None or reference_mask is not None:
                 raise ValueError(
                     "method: a Look was given, so nothing is estimated; weights, reference and "
@@ -130,8 +140,9 @@ class Session:
 
         Raises:
             ValueError: masks that are missing or do not fit the frames in size or number, a
-                method that was to find them and found nothing (after the last frame), or
-                temporal="lock" with a source that can be read only once.
+                method that was to find them and found nothing (after the last frame),
+                temporal="lock" with a source that can be read only once, or an `estimate_every`
+                for which more than 2 GiB of frames would wait in memory.
         """
         check_comparison(compare)
         return Run(self, reader, masks, report or Report(), compare).frames()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from ..looks import Look
+from .between import Turns
 from .items import Item
 
 
@@ -23,13 +24,13 @@ class ShotStream:
     """Feeds shots to a method, and hands its Looks to the frames they belong to.
 
     A shot ends at a cut, and where as many frames as the method looks ahead have an empty mask:
-    so the frames held are never more than `every * (batch + look_ahead)` and such a run.
+    so the frames held are never more than a batch, `every * look_ahead` and such a run.
 
     Args:
         open_shot: called at the beginning of each shot.
         look_ahead: of the method.
-        batch: frames given at once; it does not change the Looks.
-        every: give every n-th frame of a shot, and hold the Look in between.
+        batch: frames given at once, with those in between counted; it does not change the Looks.
+        every: give every n-th frame of a shot.
     """
 
     def __init__(
@@ -41,26 +42,22 @@ class ShotStream:
         self._held: deque[Item] = deque()
         self._asked: deque[Item] = deque()  # those of `held` that wait for a Look of their own
         self._fresh: list[Item] = []  # those of `asked` that have not been given yet
-        self._last: Look | None = None
 
     def looks(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items in order, `look` filled in wherever the mask is not empty."""
-        since = gap = 0
+        """The items in order, `look` filled in where it is estimated."""
+        turns, gap = Turns(self._every), 0
         for item in items:
             if item.cut:
                 yield from self._ended()
-                since = 0
             gap = gap + 1 if item.empty else 0
             if gap == self._longest_gap:
                 yield from self._ended()
             self._held.append(item)
-            if not item.empty:
-                if since % self._every == 0:
-                    self._asked.append(item)
-                    self._fresh.append(item)
-                since += 1
+            if turns.take(item):
+                self._asked.append(item)
+                self._fresh.append(item)
             del item
-            if len(self._fresh) >= self._batch:
+            if len(self._fresh) * self._every >= self._batch:
                 self._give()
             yield from self._ready()
         yield from self._ended()
@@ -93,9 +90,5 @@ class ShotStream:
         """The frames before the first that waits for its Look."""
         while self._held and not (self._asked and self._held[0] is self._asked[0]):
             item = self._held.popleft()
-            if item.look is not None:
-                self._last = item.look
-            elif not item.empty:
-                item.look = self._last
             yield item
             del item
