@@ -189,7 +189,7 @@ MaskThreshold = Annotated[
     _option(
         MASK, "--mask-threshold", min=0.0, max=1.0, show_default=False,
         text="For such a mask: from which value of the method's map a pixel belongs to it; lower "
-        "finds more, 0 takes the map as a soft mask. Default: 0.4.",
+        "finds more, 0 takes the map as a soft mask. Default: 0.3.",
     ),
 ]  # fmt: skip
 

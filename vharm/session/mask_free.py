@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from ..methods import Method
     from .report import Report
 
-MASK_THRESHOLD = 0.4
+MASK_THRESHOLD = 0.3
 """Value of the map from which a pixel belongs to the foreground."""
 EDGE = 0.1
 """The matte rises from 0 to 1 while the map goes from this much below the threshold to above."""
 LEAST_AREA, LARGEST_AREA = 0.002, 0.95
 """Shares of the frame a foreground may take; a map above the threshold everywhere tells nothing."""
-LEAST_CONFIDENCE = 0.25
+LEAST_CONFIDENCE = 0.3
 """The map's mean inside minus its mean outside, below which a frame counts as harmonious."""
 DOUBTFUL = 0.5
 """Confidence of a clip below which the report warns."""
