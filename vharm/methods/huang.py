@@ -37,6 +37,7 @@ class HuangMethod(PixelMethod):
         "Huang et al., Temporally Coherent Video Harmonization Using Adversarial Networks, IEEE "
         "TIP 29, 2020"
     )
+    weights_licence = "CC BY-NC 4.0"
 
     def __init__(
         self,

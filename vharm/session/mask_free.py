@@ -27,7 +27,8 @@ EDGE = 0.1
 LEAST_AREA, LARGEST_AREA = 0.002, 0.95
 """Shares of the frame a foreground may take; a map above the threshold everywhere tells nothing."""
 LEAST_CONFIDENCE = 0.3
-"""The map's mean inside minus its mean outside, below which a frame counts as harmonious."""
+"""The map's mean inside minus its mean outside, below which a frame counts as harmonious; for a
+threshold below `MASK_THRESHOLD` it is lower in proportion."""
 DOUBTFUL = 0.5
 """Confidence of a clip below which the report warns."""
 NOISE = 0.05
@@ -96,7 +97,7 @@ class MaskFinder:
             raise NothingFoundError(
                 f"masks: none were given, and {self.method.name} finds nothing that looks pasted "
                 f"in: in no frame is its map at {self._limit:g} or more over {LEAST_AREA:.1%} to "
-                f"{LARGEST_AREA:.0%} of the picture and {LEAST_CONFIDENCE:g} above the rest (its "
+                f"{LARGEST_AREA:.0%} of the picture and {self._least:g} above the rest (its "
                 f"highest value is {self._highest:.2f}); give masks, or a lower mask_threshold"
             )
 
@@ -119,6 +120,10 @@ class MaskFinder:
     @property
     def _limit(self) -> float:
         return self.threshold or MASK_THRESHOLD
+
+    @property
+    def _least(self) -> float:
+        return LEAST_CONFIDENCE * min(1.0, self._limit / MASK_THRESHOLD)
 
     def _masked(
         self, group: list[Frame], first: int, every: int | None,
@@ -150,7 +155,7 @@ class MaskFinder:
         if not LEAST_AREA <= area <= LARGEST_AREA:
             return _empty(frame)
         confidence = float(found[inside].mean() - found[~inside].mean())
-        if confidence < LEAST_CONFIDENCE:
+        if confidence < self._least:
             return _empty(frame)
         self._confidences.append(confidence)
         self._areas.append(area)
