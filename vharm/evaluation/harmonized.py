@@ -57,11 +57,13 @@ def harmonized(
     given = None if entry.finds_masks else masks
     try:
         out, report = _run(session, frames if rounded else frames.float() / 255, given)
-    except NothingFoundError as error:
-        return [sample.composite.float() for sample in samples], 0.0, [str(error)]
+    except NothingFoundError:
+        note = f"{entry.label} finds nothing pasted in some of the clips, which stay as they were"
+        return [sample.composite.float() for sample in samples], 0.0, [note]
     out = out.float() if rounded else out * 255
     seconds = sum(report.stages.get(stage, 0.0) for stage in WORK)
-    notes = [note for note in report.warnings if note != _EMPTY]
+    # How sure each clip's masks are is for whoever harmonizes that clip.
+    notes = [] if entry.finds_masks else [note for note in report.warnings if note != _EMPTY]
     return list(out.split([len(s.composite) for s in samples])), seconds, notes
 
 
