@@ -158,6 +158,12 @@ def test_from_a_frame_to_its_look(weights, quick: bool) -> None:
     def whole(way: HarmonizerMethod) -> list[Look]:
         return way.estimate(thumbnail(frame, (side, side), CPU)[None], mask)
 
+    def eager() -> list[Look]:
+        """As without vharm: the whole frame as floats, resized by PyTorch."""
+        picture = torch.from_numpy(planes[0]).permute(2, 0, 1)[None].float() / 255
+        shrunk = F.interpolate(picture, (side, side), mode="bilinear", antialias=True)
+        return ways["PyTorch"].estimate(shrunk, mask)
+
     rounds = 2 if quick else 25
     given = compare(
         f"estimate, one thumbnail of {side} x {side}, {THREADS} threads",
@@ -168,12 +174,13 @@ def test_from_a_frame_to_its_look(weights, quick: bool) -> None:
     made = compare(
         f"thumbnail of an RGB frame of {size[1]} x {size[0]}, uint8, and estimate",
         [Subject(name, lambda way=way: whole(way), check) for name, way in ways.items()]
+        + [Subject("PyTorch, F.interpolate", eager)]
         + [Subject("the thumbnail alone", lambda: thumbnail(frame, (side, side), CPU))],
         rounds=rounds, device=CPU,
     )  # fmt: skip
     publish("network-estimate", [given, made], CPU, keep=not quick)
     if not quick:
-        assert made.ratio("PyTorch") >= 1.7
+        assert made.ratio("PyTorch, F.interpolate") >= 1.7
 
 
 def pixels(looks: list[Look], image: Tensor) -> Tensor:

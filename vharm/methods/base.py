@@ -26,6 +26,7 @@ class Request:
         background: `[B,3,h',w']` float, what to match; the frames themselves by default.
         background_weight: `[B,1,h',w']` float, how much each of its pixels counts.
         external: whether `background` is another picture than the frames.
+        weighted: whether some of the background was asked to count less.
     """
 
     frames: Tensor
@@ -33,12 +34,15 @@ class Request:
     background: Tensor
     background_weight: Tensor
     external: bool
+    weighted: bool = True
 
     def seen(self) -> Tensor:
         """What a network is shown, `[B,3,h,w]`: the foreground before the background to match.
 
         What does not count is painted in the mean colour of what does.
         """
+        if not (self.external or self.weighted):
+            return self.frames
         weight, behind = self.background_weight, self.background
         total = weight.sum((2, 3), keepdim=True).clamp(min=1e-6)
         mean = (behind * weight).sum((2, 3), keepdim=True) / total
@@ -201,6 +205,7 @@ class Method(ABC):
             size = tuple(background.shape[2:])
             _expect(owner, "background", background, {(count, 3, *size), (1, 3, *size)})
         size = tuple(background.shape[2:])
+        weighted = background_weight is not None
         if background_weight is None:
             background_weight = background.new_ones(1, 1, *size)
         else:
@@ -216,6 +221,7 @@ class Method(ABC):
             background.float().expand(count, -1, -1, -1),
             weight,
             not own,
+            weighted,
         )
 
 

@@ -96,11 +96,13 @@ class HarmonizerMethod(Method):
         use = given.usable()
         if not bool(use.any()):
             return looks
-        seen = given.seen()[use].to(self.device)
-        arguments = self._run(seen, given.masks[use].to(self.device)).float()
+        # A selection copies, and mostly all are of use.
+        which = slice(None) if bool(use.all()) else use
+        seen = given.seen()[which].to(self.device)
+        arguments = self._run(seen, given.masks[which].to(self.device)).float()
         # The chain runs on the composite, so the means are its own and not those of what is seen.
         statistics = filter_statistics(
-            given.frames[use].to(self.device), arguments, filters=filters,
+            given.frames[which].to(self.device), arguments, filters=filters,
             quantized_contrast=self.quantized_contrast,
         )  # fmt: skip
         for row, i in enumerate(use.nonzero().flatten().tolist()):
