@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vharm.models.efficientnet import Encoder, EncoderConfig
+from vharm.models.efficientnet import Encoder, EncoderConfig, load_imagenet_backbone
+from vharm.models.harmonizer import Harmonizer
 from vharm.models.regions import RegionColours, pool_regions
 from vharm.models.weights import CHECKPOINT_SUFFIXES, WeightsError, load_weights
 
@@ -59,9 +60,7 @@ class EncodedUNet(nn.Module):
         ValueError: `config` has a head.
     """
 
-    def __init__(
-        self, masked: bool, outputs: int, config: EncoderConfig | None = None
-    ) -> None:  # fmt: skip
+    def __init__(self, masked: bool, outputs: int, config: EncoderConfig | None = None) -> None:
         super().__init__()
         config = shallow_encoder() if config is None else config
         if config.head:
@@ -122,9 +121,6 @@ def start_encoder(path: str | PathLike[str], encoder: Encoder) -> None:
     Raises:
         WeightsError: the file cannot be used, or its network is another one.
     """
-    from vharm.models.efficientnet import load_imagenet_backbone
-    from vharm.models.harmonizer import Harmonizer
-
     config = encoder.config
     whole = Encoder(EncoderConfig.lite() if not config.squeeze else EncoderConfig())
     if str(path).lower().endswith(CHECKPOINT_SUFFIXES):
