@@ -205,6 +205,7 @@ def test_raw_rows_score_what_the_network_paints(sample_maker):
     assert not torch.equal(made["given"][outside], sample.composite[outside].float())
     assert (made["given"][:, :, 15:24, 16:28] - 127.5).abs().max() < 1e-3
     assert (made["predicted"][..., :20] - 127.5).abs().max() < 1e-3
+    assert (made["one"] - 127.5).abs().max() < 1e-3
     assert (made["zero"] - sample.composite).abs().mean() < 10 < made["zero"].std()
 
 
@@ -230,7 +231,7 @@ def test_options_of_methods_in_their_names():
     assert entries[1].method is entries[2].method
     with pytest.raises(ValueError, match="paints no picture"):
         make_entries(["mkl+raw=given"], "smooth", CPU)
-    with pytest.raises(ValueError, match="expected raw to be one of given, zero, predicted"):
+    with pytest.raises(ValueError, match="expected raw to be one of given, zero, one, predicted"):
         make_entries(["mkl+raw=some"], "smooth", CPU)
     with pytest.raises(ValueError, match="cannot find masks"):
         make_entries(["mkl+masks=found"], "smooth", CPU)

@@ -107,7 +107,7 @@ Methods = Annotated[
         HOW, "--method", metavar="A,B,C",
         text="Methods to compare; vharm methods lists them. NAME:FILE gives a network its "
         "weights, NAME@lock (smooth, per-frame) its own way over time, NAME+look=residual an "
-        "option of its own, NAME+masks=found no mask at all, NAME+raw=given (zero, predicted) "
+        "option of its own, NAME+masks=found no mask at all, NAME+raw=given (zero, one, predicted) "
         "scores what the network paints, not composited; LABEL=NAME names the row. The composite "
         "is always the first row. "
         "Default: the method vharm harmonize would take.",

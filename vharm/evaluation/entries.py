@@ -18,7 +18,7 @@ from ..session.options import TEMPORAL, choose_method
 
 COMPOSITE = "composite"
 """The row every table starts with: the pasted picture as it is."""
-RAW = ("given", "zero", "predicted")
+RAW = ("given", "zero", "one", "predicted")
 """Masks a painting network can be shown when its own picture is scored, see `Entry.raw`."""
 MASKS = ("given", "found")
 _LABEL = re.compile(r"([\w .-]+)=(?=\w)")
@@ -36,7 +36,7 @@ class Entry:
         weights: the file the method was given, or "".
         raw: "" scores what `vharm.harmonize` gives. Otherwise what the network itself paints is
             scored, at its working size and not composited, as some papers' tables have it: shown
-            the "given" mask, an all-"zero" one, or the one the method "predicted".
+            the "given" mask, one that is all "zero" or all "one", or the one it "predicted".
     """
 
     label: str

@@ -81,8 +81,8 @@ def _painted(
             _sized(picture.to(device).float() / 255, work)
             for picture in (sample.composite, sample.masks)
         )
-        if entry.raw == "zero":
-            masks = torch.zeros_like(masks)
+        if entry.raw in ("zero", "one"):
+            masks = torch.full_like(masks, float(entry.raw == "one"))
         elif entry.raw == "predicted":
             masks = method.predict_masks(frames)
         if method.shot() is not None:
