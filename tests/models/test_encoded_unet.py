@@ -58,6 +58,8 @@ def test_an_encoder_starts_from_a_harmonizer(tmp_path):
     assert len(encoder.blocks) == 11
     with pytest.raises(WeightsError, match="another size"):
         start_encoder(path, Encoder(shallow_encoder(width=0.5)))
+    with pytest.raises(WeightsError, match="another kind: expected squeeze True"):
+        start_encoder(path, Encoder(shallow_encoder(squeeze=True, activation="silu")))
 
 
 def test_a_weight_file_rebuilds_it(tmp_path):

@@ -25,6 +25,7 @@ CONFIGS = {
     "gates and relu6": EncoderConfig(activation="relu6", **SMALL),
     "B0": EncoderConfig(),
     "lite0": EncoderConfig.lite(),
+    "no head": EncoderConfig.lite(width=0.5, **{**SMALL, "head": 0}),
 }
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -127,9 +128,9 @@ def _options(tail: str) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for part in tail.split("+")[1:]:
         name, text = part.split("=", 1)
-        options[name] = {"true": True, "false": False}.get(text, text)
-        with contextlib.suppress(ValueError):
-            options[name] = float(text)
+        options[name] = text
+        with contextlib.suppress(ValueError):  # numbers, true and false; the rest is text
+            options[name] = json.loads(text)
     return options
 
 

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from vharm.models.efficientnet import Encoder, EncoderConfig, load_imagenet_backbone
 from vharm.models.harmonizer import Harmonizer
 from vharm.models.regions import RegionColours, pool_regions
-from vharm.models.weights import CHECKPOINT_SUFFIXES, WeightsError, load_weights
+from vharm.models.unet import check_input
+from vharm.models.weights import CHECKPOINT_SUFFIXES, WeightsError, load_weights, stored_state
 
 DECODER = (96, 48, 32, 24)
 """Channels of the way up, from the innermost level outwards."""
@@ -88,11 +89,7 @@ class EncodedUNet(nn.Module):
         Raises:
             TypeError, ValueError: another dtype or shape.
         """
-        if not isinstance(x, Tensor) or not x.is_floating_point():
-            found = x.dtype if isinstance(x, Tensor) else type(x).__name__
-            raise TypeError(f"x: expected a floating-point tensor, got {found}")
-        if x.ndim != 4 or x.shape[1] != self.inputs or 0 in x.shape[2:]:
-            raise ValueError(f"x: expected [B,{self.inputs},H,W], got {list(x.shape)}")
+        check_input(x, self.inputs)
         image = (x[:, :3] + 1) / 2
         mask = x[:, 3:] if self.masked else torch.zeros_like(image[:, :1])
         *skips, y = self.encoder.levels(image, mask)
@@ -121,18 +118,23 @@ def start_encoder(path: str | PathLike[str], encoder: Encoder) -> None:
     Raises:
         WeightsError: the file cannot be used, or its network is another one.
     """
-    config = encoder.config
-    whole = Encoder(EncoderConfig.lite() if not config.squeeze else EncoderConfig())
     if str(path).lower().endswith(CHECKPOINT_SUFFIXES):
+        whole = Encoder(EncoderConfig() if encoder.config.squeeze else EncoderConfig.lite())
         load_imagenet_backbone(path, whole)
+        theirs = whole.state_dict()
     else:
         weights = load_weights(path, architecture=Harmonizer.architecture)
-        inner = {name.removeprefix("encoder."): tensor for name, tensor in weights.tensors.items()
-                 if name.startswith("encoder.")}  # fmt: skip
-        whole.load_state_dict(inner)
-    own = encoder.state_dict()
-    theirs = whole.state_dict()
+        wanted = encoder.config
+        found = EncoderConfig.from_dict(weights.config.get("encoder", {}))
+        if (found.squeeze, found.activation) != (wanted.squeeze, wanted.activation):
+            raise WeightsError(
+                f"{path}: its encoder is of another kind: expected squeeze {wanted.squeeze} and "
+                f"{wanted.activation}, found {found.squeeze} and {found.activation}"
+            )
+        theirs = {name.removeprefix("encoder."): tensor for name, tensor in weights.tensors.items()
+                  if name.startswith("encoder.")}  # fmt: skip
+    own = stored_state(encoder)
     for name, tensor in own.items():
         if name not in theirs or theirs[name].shape != tensor.shape:
             raise WeightsError(f"{path}: its encoder is of another size, see {name}")
-    encoder.load_state_dict({name: theirs[name] for name in own})
+    encoder.load_state_dict({name: theirs[name] for name in own}, strict=False)

@@ -206,6 +206,8 @@ def _encoder(
             hidden = _gate(graph, hidden, block.gate)
         hidden, size = _convolution(graph, hidden, block.project, size)
         value = graph.add("Add", value, hidden) if block.residual else hidden
+    if encoder.head is None:
+        return value, size
     value, size = _convolution(graph, value, encoder.head, size)
     return graph.activation(kind, value), size
 

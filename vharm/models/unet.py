@@ -110,11 +110,7 @@ class UNet(nn.Module):
         Raises:
             TypeError, ValueError: another dtype or shape.
         """
-        if not isinstance(x, Tensor) or not x.is_floating_point():
-            found = x.dtype if isinstance(x, Tensor) else type(x).__name__
-            raise TypeError(f"x: expected a floating-point tensor, got {found}")
-        if x.ndim != 4 or x.shape[1] != self.inputs or 0 in x.shape[2:]:
-            raise ValueError(f"x: expected [B,{self.inputs},H,W], got {list(x.shape)}")
+        check_input(x, self.inputs)
         height, width = x.shape[2:]
         x = self._padded(x)
         skips, y = [], x
@@ -140,6 +136,15 @@ class UNet(nn.Module):
             "width": self.width, "widest": self.widest, "depth": self.depth,
             "input_skip": self.input_skip, "norm": self.norm,
         }  # fmt: skip
+
+
+def check_input(x: object, channels: int) -> None:
+    """Raises TypeError or ValueError unless `x` is [B,channels,H,W], floating point."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        found = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"x: expected a floating-point tensor, got {found}")
+    if x.ndim != 4 or x.shape[1] != channels or 0 in x.shape[2:]:
+        raise ValueError(f"x: expected [B,{channels},H,W], got {list(x.shape)}")
 
 
 def _norm(kind: str, channels: int) -> nn.Module:

@@ -142,7 +142,7 @@ class Weights:
                     f"{self.path}: made for a model with another {key}: "
                     f"expected {expected}, found {self.config[key]}"
                 )
-        own = _state(model)
+        own = stored_state(model)
         _check_fit(self.path, own, self.tensors)
         model.load_state_dict(self.tensors, strict=False)
 
@@ -176,7 +176,7 @@ def save_weights(
     path = Path(path)
     if path.suffix != ".safetensors":
         raise WeightsError(f"{path}: expected a name ending in .safetensors")
-    tensors = {name: _to_half(tensor.cpu()) for name, tensor in _state(model).items()}
+    tensors = {name: _to_half(tensor.cpu()) for name, tensor in stored_state(model).items()}
     _check_finite(path, tensors)
     header = {
         "format_version": FORMAT_VERSION,
@@ -361,7 +361,8 @@ def _some(names: Iterable[str]) -> str:
     return f"{len(names)} ({', '.join(shown)})" if names else "none"
 
 
-def _state(model: nn.Module) -> dict[str, Tensor]:
+def stored_state(model: nn.Module) -> dict[str, Tensor]:
+    """What of a model a vharm weight file holds, by name: all but the unused counters."""
     return {n: t.detach() for n, t in model.state_dict().items() if not n.endswith(UNUSED_BUFFER)}
 
 
