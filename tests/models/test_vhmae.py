@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from vharm.models.encoded_unet import shallow_encoder
 from vharm.models.positions import sinusoids, space_time
 from vharm.models.transformer import PackedAttention
 from vharm.models.vhmae import Vhmae, VhmaeSize
@@ -15,6 +16,7 @@ from vharm.ops.reference.tokens import patchify, unpatchify
 
 SMALL = VhmaeSize(24, 2, 3, 16, 2, 2)
 PATCH = 8
+BACKBONE = shallow_encoder(width=0.25).to_dict()
 
 
 @pytest.fixture(autouse=True)
@@ -140,9 +142,10 @@ def test_what_is_outside_the_mask_s_patches_comes_back_as_it_was():
     assert len(painted.pattern.tokens) == int(painted.masked.sum())
 
 
+@pytest.mark.parametrize("settings", [{}, {"backbone": BACKBONE}])
 @pytest.mark.parametrize("value", [0.0, 1.0])
-def test_all_frames_without_foreground_or_without_anything_else(value):
-    model = network(paints="change")
+def test_all_frames_without_foreground_or_without_anything_else(value, settings):
+    model = network(paints="change", **settings)
     image = torch.rand(2, 3, 16, 24)
     painted = model(image, torch.full((2, 1, 16, 24), value), frames_per_clip=2)
     assert painted.image.isfinite().all()
@@ -154,14 +157,43 @@ def test_all_frames_without_foreground_or_without_anything_else(value):
     assert none.image.shape == (0, 3, 16, 24)
 
 
-@pytest.mark.parametrize("settings", [{}, {"pattern": False}, {"paints": "change"}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"pattern": False}, {"paints": "change"}, {"backbone": BACKBONE},
+     {"backbone": BACKBONE, "pattern": False}],
+)  # fmt: skip
 def test_gradients_reach_every_parameter(settings):
     model = network(**settings)
     image, mask = scene(clips=4)
     model(image, mask, frames_per_clip=2).patches.square().mean().backward()
     for name, parameter in model.named_parameters():
+        if name.startswith("backbone."):
+            assert parameter.grad is None, name
+            continue
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
+
+
+def test_a_backbone_lends_each_patch_its_own_features():
+    model = network(backbone=BACKBONE)
+    image, mask = scene(clips=4)
+    lent = model.backbone.of_patches(image, mask, PATCH)
+    first = model.backbone(image, mask)[0]  # half of the resolution
+    assert lent.shape == (8, 20, sum(model.backbone.level_channels))
+    expected = F.avg_pool2d(first, PATCH // 2).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(lent[..., : first.shape[1]], expected, atol=1e-4, rtol=1e-4)
+    with torch.no_grad():
+        found = model(image, mask, frames_per_clip=2)
+        for part in (model.lend, model.lend_pattern):
+            torch.nn.init.zeros_(part[1].weight)
+            torch.nn.init.zeros_(part[1].bias)
+        without = model(image, mask, frames_per_clip=2)
+        plain = network()
+        plain.load_state_dict(model.state_dict(), strict=False)
+        expected = plain(image, mask, frames_per_clip=2)
+    assert (found.patches - without.patches).abs().max() > 1e-3
+    torch.testing.assert_close(without.patches, expected.patches)
+    assert not model.train().backbone.training
 
 
 def test_half_precision_arithmetic_gives_nearly_the_same():
@@ -231,8 +263,9 @@ def test_sizes(name, parameters, limit, tmp_path):
         assert path.stat().st_size < limit
 
 
-def test_weight_files_rebuild_the_network(tmp_path):
-    model = network(paints="change", windows=(1, 4))
+@pytest.mark.parametrize("settings", [{}, {"backbone": BACKBONE}])
+def test_weight_files_rebuild_the_network(tmp_path, settings):
+    model = network(paints="change", windows=(1, 4), **settings)
     path = tmp_path / "vhmae.safetensors"
     save_weights(path, model, architecture="vhmae", config=model.settings())
     again = Vhmae.from_weights(path)

@@ -16,7 +16,10 @@ pytest.importorskip("cv2")
 from scenes import write_photographs
 
 from vharm import methods
+from vharm.models.efficientnet import EncoderConfig
+from vharm.models.harmonizer import Harmonizer
 from vharm.models.vhmae import SIZES, Packed, Vhmae, VhmaeSize
+from vharm.models.weights import save_weights
 from vharm.ops.reference.tokens import patchify
 from vharm.training import (
     ConfigError,
@@ -255,6 +258,22 @@ def test_a_start_keeps_the_weights_and_changes_the_size(photographs: Path, tmp_p
     assert (again.input_size, again.windows) == (32, (1, 3))
     kept = first["vhmae"].embed.weight
     torch.testing.assert_close(again.embed.weight, kept, atol=1e-3, rtol=1e-3)
+
+
+def test_a_backbone_is_kept_as_it_was(photographs: Path, tmp_path: Path):
+    torch.manual_seed(0)
+    donor, path = Harmonizer(config=EncoderConfig.lite()), tmp_path / "donor.safetensors"
+    save_weights(path, donor, architecture="harmonizer", config=donor.settings())
+    one = recipe(photographs, backbone=path, output=tmp_path / "run", steps=3)
+    Trainer(one, say=None).run()
+    weights = export_weights(tmp_path / "run", tmp_path / "weights")[0]
+    network = Vhmae.from_weights(weights)
+    stem = donor.encoder.stem_foreground.conv.weight
+    lent = network.backbone.stem_foreground.conv.weight
+    torch.testing.assert_close(lent, stem, atol=1e-3, rtol=1e-3)
+    # Where such a network is started from, its backbone comes along.
+    again = recipe(photographs, backbone=path, start=weights).networks()["vhmae"]
+    torch.testing.assert_close(again.lend[1].weight, network.lend[1].weight)
 
 
 def test_norms_and_biases_do_not_decay(photographs: Path):

@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vharm.models.efficientnet import Encoder, EncoderConfig
+from vharm.models.backbone import Backbone
+from vharm.models.efficientnet import EncoderConfig
 from vharm.models.nonlocal_block import WINDOW, NonlocalBlock
 from vharm.models.weights import WeightsError, load_weights
 
@@ -187,35 +188,6 @@ class Issam(nn.Module):
             raise WeightsError(f"{path}: bad configuration in the header: {error}") from error
         weights.load_into(model)
         return model.eval()
-
-
-class Backbone(Encoder):
-    """An encoder that is only looked at: it has no gradient, and its normalisation stands still.
-
-    Raises:
-        ValueError: `config` has a head.
-    """
-
-    def __init__(self, config: EncoderConfig) -> None:
-        if config.head:
-            raise ValueError(f"backbone: expected an encoder without a head, got {config.head}")
-        super().__init__(config)
-        self.requires_grad_(False)
-        self.eval()
-
-    def train(self, mode: bool = True) -> Backbone:
-        """Stays in eval mode."""
-        return super().train(False)
-
-    @torch.no_grad()
-    def forward(self, image: Tensor, mask: Tensor) -> list[Tensor]:
-        """Its levels, 1/2 of the resolution first."""
-        return self.levels(image, mask)
-
-    def lent(self, depth: int) -> list[int]:
-        """Channels that join each of `depth` levels, the first being of full resolution."""
-        found = [0, *self.level_channels]
-        return [*found[: depth - 1], sum(found[depth - 1 :])]
 
 
 def _lent(lent: list[Tensor], level: int, depth: int, features: Tensor) -> list[Tensor]:

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from vharm import ops
+from vharm.models.backbone import Backbone
+from vharm.models.efficientnet import EncoderConfig
 from vharm.models.positions import space_time
 from vharm.models.transformer import EPSILON, Transformer, initialised
 from vharm.models.weights import WeightsError, load_weights
@@ -120,6 +122,10 @@ class Vhmae(nn.Module):
         paints: "colour", the paper's: the decoder paints RGB; "change": what it paints is added
             to the composite's own pixels, and an untrained network changes nothing.
         windows: numbers of frames trained on at a time; the network takes any.
+        backbone: settings of an `EncoderConfig` without a head, None, as in the paper, for no
+            backbone. Its features of each patch join what is read from the patch itself, visible
+            or masked. It looks at whole frames, foreground included, so its cost does not follow
+            the visible share; it stays as it was trained elsewhere.
 
     Raises:
         ValueError: naming the argument.
@@ -136,6 +142,7 @@ class Vhmae(nn.Module):
         pattern: bool = True,
         paints: str = "colour",
         windows: Sequence[int] = (1,),
+        backbone: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if isinstance(size, str):
@@ -157,10 +164,16 @@ class Vhmae(nn.Module):
         self.encoder = Transformer(size.width, size.depth, size.heads)
         self.pattern = PatternReader(samples, size.width) if pattern else None
         self.mask_token = None if pattern else nn.Parameter(torch.zeros(size.width))
+        self.backbone = None if backbone is None else Backbone(EncoderConfig.from_dict(backbone))
+        lent = sum(self.backbone.level_channels) if self.backbone is not None else 0
+        self.lend = _lending(lent, size.width) if lent else None
+        self.lend_pattern = _lending(lent, size.width) if lent and pattern else None
         self.project = nn.Linear(size.width, size.decoder_width, bias=False)
         self.decoder = Transformer(size.decoder_width, size.decoder_depth, size.decoder_heads)
         self.paint = nn.Linear(size.decoder_width, samples)
-        initialised(self)
+        for part in self.children():
+            if part is not self.backbone:
+                initialised(part)
         if self.mask_token is not None:
             nn.init.normal_(self.mask_token, std=0.02)
         if paints == "change":
@@ -186,13 +199,20 @@ class Vhmae(nn.Module):
         """
         _check_inputs(image, mask)
         masked = ops.foreground_patches(mask, self.patch)
-        visible = self.encode(image, ~masked, frames_per_clip=frames_per_clip)
+        lent = None
+        if self.backbone is not None:
+            lent = self.backbone.of_patches(image, mask.to(image.dtype), self.patch).flatten(0, 1)
+        visible = self.encode(image, ~masked, lent, frames_per_clip=frames_per_clip)
         patches, index, bounds = ops.pack_patches(
             image, masked, self.patch, frames_per_clip=frames_per_clip
         )
         if self.pattern is not None:
-            pattern = Packed(self.pattern(_centred(patches)), index, bounds)
-            hidden = self.project(pattern.tokens)
+            read = self.pattern(_centred(patches))
+            if lent is not None:
+                assert self.lend_pattern is not None
+                read = read + self.lend_pattern(lent[index])
+            pattern = Packed(read, index, bounds)
+            hidden = self.project(read)
         else:
             assert self.mask_token is not None
             pattern = None
@@ -204,12 +224,20 @@ class Vhmae(nn.Module):
         whole = ops.unpack_patches(painted, index, image, self.patch)
         return Painted(whole, painted, masked, pattern, visible)
 
-    def encode(self, image: Tensor, keep: Tensor, *, frames_per_clip: int = 1) -> Packed:
-        """The encoder over the patches in `keep` (bool [N,P]) of `image` [N,3,H,W]."""
+    def encode(
+        self, image: Tensor, keep: Tensor, lent: Tensor | None = None, *, frames_per_clip: int = 1
+    ) -> Packed:
+        """The encoder over the patches in `keep` (bool [N,P]) of `image` [N,3,H,W].
+
+        `lent` [N*P,C] is what a backbone made of all patches, None without one.
+        """
         patches, index, bounds = ops.pack_patches(
             image, keep, self.patch, frames_per_clip=frames_per_clip
         )
         tokens = self.embed(_centred(patches))
+        if lent is not None:
+            assert self.lend is not None
+            tokens = tokens + self.lend(lent[index])
         tokens = tokens + self._places(index, image, self.size.width, frames_per_clip)
         longest = int(bounds.diff().max()) if len(bounds) > 1 else 0
         return Packed(self.encoder(tokens, bounds, longest), index, bounds)
@@ -223,6 +251,7 @@ class Vhmae(nn.Module):
             "pattern": self.pattern is not None,
             "paints": self.paints,
             "windows": list(self.windows),
+            "backbone": None if self.backbone is None else self.backbone.config.to_dict(),
         }
 
     @classmethod
@@ -264,6 +293,11 @@ class Vhmae(nn.Module):
             index, size, width, frames_per_clip=frames_per_clip,
             grid=self.input_size // self.patch,
         )  # fmt: skip
+
+
+def _lending(channels: int, width: int) -> nn.Sequential:
+    """A backbone's features [K,channels] to tokens [K,width]."""
+    return nn.Sequential(nn.LayerNorm(channels, eps=EPSILON), nn.Linear(channels, width))
 
 
 def _centred(patches: Tensor) -> Tensor:

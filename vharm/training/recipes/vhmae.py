@@ -17,6 +17,7 @@ from vharm.data import seeding
 from vharm.data.augment import resized
 from vharm.data.luts import load_luts
 from vharm.evaluation.grid import GridEnergy, grid_energy
+from vharm.models.encoded_unet import shallow_encoder, start_encoder
 from vharm.models.vhmae import PAINTS, PATCH, SIZES, Vhmae
 from vharm.models.weights import load_weights, save_weights
 from vharm.ops.filters import DEFAULT_FILTERS
@@ -50,6 +51,8 @@ class VhmaeConfig(CompositeConfig):
         clip_share: how often a window is taken from them.
         extra_masking: largest share of the patches without foreground that join it, drawn anew for
             each window and the same in all its frames; 0 for none.
+        backbone: weight file of a Harmonizer whose encoder's features the network is given, or an
+            ImageNet checkpoint of its kind; it is not trained. "" for none.
         start: weight file of the same network to start from, such as one trained at a smaller
             size; "" for none.
     """
@@ -71,6 +74,7 @@ class VhmaeConfig(CompositeConfig):
     clips: str = ""
     clip_share: float = 0.5
     extra_masking: float = 0.0
+    backbone: str = ""
     start: str = ""
 
     def __post_init__(self) -> None:
@@ -124,11 +128,14 @@ class VhmaeRecipe(Recipe):
         network = Vhmae(
             config.model, patch=config.patch, input_size=config.size, pattern=config.pattern,
             paints=config.paints, windows=config.windows,
+            backbone=shallow_encoder().to_dict() if config.backbone else None,
         )  # fmt: skip
         return {"vhmae": network}
 
     def networks(self) -> dict[str, nn.Module]:
         networks = self.bare_networks()
+        if self.config.backbone:
+            start_encoder(self.config.backbone, networks["vhmae"].backbone)
         if self.config.start:
             weights = load_weights(self.config.start, architecture=Vhmae.architecture)
             # These are no part of the network, and are what such a start changes.
@@ -140,7 +147,7 @@ class VhmaeRecipe(Recipe):
     def optimizers(self, networks: Mapping[str, nn.Module]) -> dict[str, torch.optim.Optimizer]:
         """AdamW; biases, norms and the mask token do not decay."""
         config = self.config
-        parameters = list(networks["vhmae"].parameters())
+        parameters = [p for p in networks["vhmae"].parameters() if p.requires_grad]
         groups = [
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
