@@ -90,6 +90,14 @@ Dancing = Annotated[
         "on it): the foreground, recoloured, moves over its slowly cropped background.",
     ),
 ]  # fmt: skip
+CloseUp = Annotated[
+    float | None,
+    _option(
+        DATA, "--close-up", metavar="SHARE",
+        text="Crop each picture around its foreground until that takes this share of it (0.6: 60 "
+        "to 70 %); pictures where it cannot are left out.",
+    ),
+]  # fmt: skip
 Layout = Annotated[
     str | None,
     _option(DATA, "--layout", metavar="NAME", text="The folder's layout, where several fit."),
@@ -163,6 +171,7 @@ def evaluate(
     seed: Seed = 0,
     repeats: Repeats = 1,
     dancing: Dancing = None,
+    close_up: CloseUp = None,
     layout: Layout = None,
     masks: Masks = None,
     limit: Limit = None,
@@ -248,6 +257,7 @@ def open_samples(given: SimpleNamespace) -> Any:
         luts=() if given.luts is None else open_luts(given.luts, given.luts_part.value),
         seed=given.seed, limit=given.limit, repeats=given.repeats, layout=given.layout,
         masks=given.masks, dancing=given.dancing,
+        close_up=given.close_up,
         # Flow is exact where frames are made; resized afterwards it would not be quite.
         size=given.size if given.dancing else None,
     )  # fmt: skip
@@ -277,7 +287,7 @@ def _about(given: SimpleNamespace) -> dict[str, Any]:
     """What is told of the data in reports."""
     about = {"path": given.data, "split": given.split, "recolour": _recolour(given),
              "luts": given.luts, "layout": given.layout, "masks": given.masks}  # fmt: skip
-    about |= {"limit": given.limit, "dancing": given.dancing}
+    about |= {"limit": given.limit, "dancing": given.dancing, "close_up": given.close_up}
     if given.repeats > 1:
         about["repeats"] = given.repeats
     if given.luts is not None:

@@ -11,10 +11,10 @@ from .types import DataSet, Sample, SampleSet, Scene, SceneSet
 # Imported when first asked for: the types above are all that most importers want.
 _LAZY = {
     "Archive": "archive", "BorrowedMasks": "borrowed", "Chosen": "joined", "Clip": "clips",
-    "Dancing": "dancing", "DataError": "errors", "draw_mask": "borrowed", "FileSamples": "clips",
-    "FileScenes": "clips", "fill_hole": "inpaint", "inspect": "inspection", "Joined": "joined",
-    "LAYOUTS": "layouts", "load_luts": "luts", "Lut": "luts", "open_data": "open",
-    "open_photos": "open", "pack": "packing", "Problem": "clips",
+    "CloseUps": "close_up", "Dancing": "dancing", "DataError": "errors", "draw_mask": "borrowed",
+    "FileSamples": "clips", "FileScenes": "clips", "fill_hole": "inpaint", "inspect": "inspection",
+    "Joined": "joined", "LAYOUTS": "layouts", "load_luts": "luts", "Lut": "luts",
+    "open_data": "open", "open_photos": "open", "pack": "packing", "Problem": "clips",
     "RealComposite": "real_composite", "Recoloured": "recolour", "UnmaskedPhotos": "clips",
     "Windows": "joined", "write_composites": "real_composite",
 }  # fmt: skip
@@ -25,6 +25,7 @@ __all__ = [
     "BorrowedMasks",
     "Chosen",
     "Clip",
+    "CloseUps",
     "Dancing",
     "DataError",
     "DataSet",

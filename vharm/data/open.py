@@ -32,6 +32,7 @@ def open_data(
     seed: int = 0,
     repeats: int = 1,
     dancing: int | None = None,
+    close_up: float | None = None,
     layout: str | None = None,
     masks: str | None = None,
     part: str | None = None,
@@ -52,6 +53,8 @@ def open_data(
             `vharm.data.recolour.Recoloured`. None leaves scenes as they are.
         dancing: sets each photograph in motion for so many frames, with exact flow, see
             `vharm.data.Dancing`; `recolour` then names one kind.
+        close_up: crops each scene around its foreground until that takes this share of it, see
+            `vharm.data.CloseUps`.
         luts, seed, repeats: for these changes; the seed also for borrowed masks.
         layout: name of the layout, where several fit or none is to be guessed.
         masks: name of the folder of masks, such as "masks_tight".
@@ -79,6 +82,8 @@ def open_data(
     data = (FileSamples if samples else FileScenes)(clips, size=pixels, description=told)
     if borrowed:
         data = _with_borrowed(path, data, found, samples, pixels, seed)
+    if close_up is not None:
+        data = _close_ups(data, close_up, samples, pixels, dancing)
     if recolour is None:
         if dancing is not None:
             raise ValueError("recolour: expected a kind of recolouring for dancing, got none")
@@ -181,6 +186,16 @@ def _with_borrowed(path, data, found: Scan, samples: bool, pixels, seed: int):
         raise DataError(f"{Path(path).name}: no photographs without masks in it")
     bare = UnmaskedPhotos(photos, size=pixels)
     return Joined([data, BorrowedMasks(bare, data, seed=seed)])
+
+
+def _close_ups(data, share: float, samples: bool, pixels, dancing: int | None):
+    from .close_up import CloseUps
+
+    if samples:
+        raise ValueError("close_up: only natural scenes can be cropped, this set has composites")
+    if pixels is not None or dancing is not None:
+        raise ValueError("close_up: close-ups are of many sizes, expected no size and no dancing")
+    return CloseUps(data, share)
 
 
 def _dancing(scenes, frames: int, kinds: Any, luts: Any, seed: int, repeats: int):
