@@ -93,6 +93,7 @@ def test_eval_writes_a_table_and_a_report(vharm, tmp_path, opened):
         "layout": None,
         "masks": None,
         "dancing": None,
+        "close_up": None,
         "size": None,
     }
     assert opened == [{"split": "test", "recolour": None, "luts": (), "seed": 0, **unsaid}]
