@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernels behind `attention.py`'s neighbourhoods and gate.
+"""The kernels behind `attention.py`'s neighbourhoods.
 
 Arguments named `*_at` are a tensor's strides (image, channel, line, pixel). Scores are to the base
 2: `factor` is scale * log2(e). A neighbourhood program handles BLOCK positions of one line, one
@@ -12,7 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ._common import decode, load_plane, locate
+from ._common import load_plane
 
 # neighbourhoods ----------------------------------------------------------------------------------
 
@@ -184,81 +184,3 @@ def window_key_kernel(
         _store_tile(grad_key, grad_key_at, n, head * DQ, y, x, inside, to_key, DQ, PQ)
     if NEED_VALUE:
         _store_tile(grad_value, grad_value_at, n, head * DV, y, x, inside, to_value, DV, PV)
-
-
-# the gate ----------------------------------------------------------------------------------------
-
-
-@triton.jit
-def _channel(data, strides, n, c, line, pixel, keep):
-    """Float32 samples of one channel."""
-    at = data + n * strides[0] + c * strides[1] + line * strides[2] + pixel * strides[3]
-    return tl.load(at, mask=keep, other=0.0).to(tl.float32)
-
-
-@triton.jit
-def _store_channel(data, strides, n, c, line, pixel, keep, values):
-    at = data + n * strides[0] + c * strides[1] + line * strides[2] + pixel * strides[3]
-    tl.store(at, values.to(data.dtype.element_ty), mask=keep)
-
-
-@triton.jit
-def _agreement(theta, theta_at, phi, phi_at, n, line, pixel, keep, C, BLOCK: tl.constexpr):
-    total = tl.zeros([BLOCK], tl.float32)
-    for c in range(C):
-        a = _channel(theta, theta_at, n, c, line, pixel, keep)
-        total += a * _channel(phi, phi_at, n, c, line, pixel, keep)
-    return tl.sigmoid(total)
-
-
-@triton.jit
-def gate_kernel(
-    theta, phi, feature, mask, out, embedding, channels, lines, pixels, blocks,
-    theta_at, phi_at, feature_at, mask_at, out_at, MASK_SCALE: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    n, line, pixel, inside, _ = locate(lines, pixels, blocks, BLOCK)
-    raw = decode(load_plane(mask, mask_at, n, line, pixel, inside), MASK_SCALE)
-    weight = tl.minimum(tl.maximum(raw, 0.0), 1.0)
-    keep = weight > 0
-    factor = tl.full([BLOCK], 1.0, tl.float32)
-    if tl.max(keep.to(tl.int32), 0) != 0:
-        gate = _agreement(theta, theta_at, phi, phi_at, n, line, pixel, keep, embedding, BLOCK)
-        factor = tl.where(keep, 1.0 + weight * (gate - 1.0), 1.0)
-    for c in range(channels):
-        f = _channel(feature, feature_at, n, c, line, pixel, inside)
-        _store_channel(out, out_at, n, c, line, pixel, inside, f * factor)
-
-
-@triton.jit
-def gate_backward_kernel(
-    grad, theta, phi, feature, mask, grad_theta, grad_phi, grad_feature, grad_mask, embedding,
-    channels, lines, pixels, blocks, grad_at, theta_at, phi_at, feature_at, mask_at,
-    grad_theta_at, grad_phi_at, grad_feature_at, grad_mask_at,
-    NEED_THETA: tl.constexpr, NEED_PHI: tl.constexpr, NEED_FEATURE: tl.constexpr,
-    NEED_MASK: tl.constexpr, MASK_SCALE: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    n, line, pixel, inside, _ = locate(lines, pixels, blocks, BLOCK)
-    raw = decode(load_plane(mask, mask_at, n, line, pixel, inside), MASK_SCALE)
-    weight = tl.minimum(tl.maximum(raw, 0.0), 1.0)
-    keep = weight > 0
-    gate = _agreement(theta, theta_at, phi, phi_at, n, line, pixel, inside, embedding, BLOCK)
-    factor = tl.where(keep, 1.0 + weight * (gate - 1.0), 1.0)
-    product = tl.zeros([BLOCK], tl.float32)
-    for c in range(channels):
-        g = _channel(grad, grad_at, n, c, line, pixel, inside)
-        product += g * _channel(feature, feature_at, n, c, line, pixel, inside)
-        if NEED_FEATURE:
-            _store_channel(grad_feature, grad_feature_at, n, c, line, pixel, inside, g * factor)
-    if NEED_MASK:
-        passes = (raw >= 0.0) & (raw <= 1.0)
-        to_mask = tl.where(passes, product * (gate - 1.0), 0.0)
-        _store_channel(grad_mask, grad_mask_at, n, 0, line, pixel, inside, to_mask)
-    slope = tl.where(keep, weight * product * gate * (1.0 - gate), 0.0)
-    if NEED_THETA:
-        for c in range(embedding):
-            p = _channel(phi, phi_at, n, c, line, pixel, inside)
-            _store_channel(grad_theta, grad_theta_at, n, c, line, pixel, inside, slope * p)
-    if NEED_PHI:
-        for c in range(embedding):
-            t = _channel(theta, theta_at, n, c, line, pixel, inside)
-            _store_channel(grad_phi, grad_phi_at, n, c, line, pixel, inside, slope * t)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Masked attention over feature maps, and the similarity gate, with their gradients.
+"""Masked attention over feature maps, and the similarity gates, with their gradients.
 
 Feature maps are `[N,C,H,W]` of any strides, float32, float16 or bfloat16, all of one dtype; their
 channels are cut into `heads` equal runs. Masks that select are `[N,1,H,W]`, bool, uint8, uint16 or
@@ -9,7 +9,8 @@ All sums are taken in one order: results are the same on every run.
 
 Bytes moved per set position: `neighborhood_attention` (2 DQ + 2 DV) s, the windows coming out of
 the caches; `nonlocal_attention` reads all set keys once per 64 queries; `similarity_gate`
-(2 C + 2 Cf) s and the mask.
+(2 C + 2 Cf) s and the mask; `gated_mean` (K + lists + 1) C s and the mask. Stacks are
+`[N,K,C,H,W]`.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from torch import Tensor
 
 from . import _attention_kernels as kernels
 from . import _attention_nonlocal_kernels as pairs
+from . import _gate_kernels as gates
 from ._common import as_pointer, cut, full_scale, image_strides, on_device_of
 
 _LOG2_E = 1.4426950408889634
 _LARGEST_TILE = 4096  # samples of a head's tile, so that it stays in registers
 _PIXELS = 256
+_STACK_TILE = 2048  # samples of all channels: a backward program holds four such tiles
 
 
 def neighborhood_attention(
@@ -120,7 +123,7 @@ def similarity_gate(theta: Tensor, phi: Tensor, feature: Tensor, mask: Tensor, o
     grid = _cut(feature, theta, phi, mask, out)
     feature_at, theta_at, phi_at, mask_at, out_at = grid.strides
     with on_device_of(theta):
-        kernels.gate_kernel[(theta.shape[0] * grid.parts,)](
+        gates.gate_kernel[(theta.shape[0] * grid.parts,)](
             theta, phi, feature, as_pointer(mask, theta), out, theta.shape[1], feature.shape[1],
             *grid.shape, theta_at, phi_at, feature_at, mask_at, out_at,
             MASK_SCALE=full_scale(mask), BLOCK=grid.block,
@@ -138,13 +141,59 @@ def similarity_gate_backward(
     grid = _cut(feature, grad, theta, phi, mask, *wanted)
     feature_at, grad_at, theta_at, phi_at, mask_at, *wanted_at = grid.strides
     with on_device_of(theta):
-        kernels.gate_backward_kernel[(theta.shape[0] * grid.parts,)](
+        gates.gate_backward_kernel[(theta.shape[0] * grid.parts,)](
             grad, theta, phi, feature, as_pointer(mask, theta), *wanted, theta.shape[1],
             feature.shape[1], *grid.shape, grad_at, theta_at, phi_at, feature_at, mask_at,
             *wanted_at, NEED_THETA=grad_theta is not None, NEED_PHI=grad_phi is not None,
             NEED_FEATURE=grad_feature is not None, NEED_MASK=grad_mask is not None,
             MASK_SCALE=full_scale(mask), BLOCK=grid.block,
         )  # fmt: skip
+
+
+def gated_mean(neighbours: Tensor, own: Tensor, mask: Tensor, lists: int, out: Tensor) -> None:
+    """`out_l` is the mean of `w_k (1 + M (A_k - 1))`, `A_k = sigmoid(sum_c w_kc * own_c)`.
+
+    `neighbours` w are `[N,K,C,H,W]`, K a multiple of `lists`, `out` `[N,lists,C,H,W]`.
+    """
+    firsts = (own, neighbours[:, 0], mask, out[:, 0])
+    grid, sizes, given = _stacks(neighbours, lists, mask, firsts)
+    own_at, neighbours_at, mask_at, out_at = grid.strides
+    with on_device_of(own):
+        gates.mean_kernel[(own.shape[0] * grid.parts,)](
+            neighbours, own, as_pointer(mask, own), out, *sizes, *grid.shape, neighbours_at,
+            own_at, mask_at, out_at, neighbours.stride(1), out.stride(1), **given,
+        )  # fmt: skip
+
+
+def gated_mean_backward(
+    grad: Tensor, neighbours: Tensor, own: Tensor, mask: Tensor,
+    grad_neighbours: Tensor | None, grad_own: Tensor | None, grad_mask: Tensor | None,
+) -> None:  # fmt: skip
+    """Gradients of `gated_mean`; None is not wanted."""
+    to = neighbours if grad_neighbours is None else grad_neighbours
+    others = [own if t is None else t for t in (grad_own, grad_mask)]
+    firsts = (own, grad[:, 0], neighbours[:, 0], mask, to[:, 0], *others)
+    grid, sizes, given = _stacks(neighbours, grad.shape[1], mask, firsts)
+    own_at, grad_at, neighbours_at, mask_at, *wanted_at = grid.strides
+    with on_device_of(own):
+        gates.mean_backward_kernel[(own.shape[0] * grid.parts,)](
+            grad, neighbours, own, as_pointer(mask, own), to, *others, *sizes, *grid.shape,
+            grad_at, neighbours_at, own_at, mask_at, *wanted_at, grad.stride(1),
+            neighbours.stride(1), to.stride(1), NEED_NEIGHBOURS=grad_neighbours is not None,
+            NEED_OWN=grad_own is not None, NEED_MASK=grad_mask is not None, **given,
+        )  # fmt: skip
+
+
+def _stacks(
+    neighbours: Tensor, lists: int, mask: Tensor, firsts: tuple[Tensor, ...]
+) -> tuple[Any, tuple[int, ...], dict[str, Any]]:
+    """Grid, scalar arguments and constants of the stacks' kernels."""
+    _, count, channels, height, width = neighbours.shape
+    padded = triton.next_power_of_2(max(channels, 1))
+    views = [image_strides(t, False) for t in firsts]
+    grid = cut(height, width, views, max(16, _STACK_TILE // padded))
+    given = {"CHANNELS": padded, "MASK_SCALE": full_scale(mask), "BLOCK": grid.block}
+    return grid, (channels, lists, count // lists), given
 
 
 def _cut(first: Tensor, *others: Tensor) -> Any:

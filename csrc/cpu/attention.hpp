@@ -49,6 +49,12 @@ VHARM_HD void store_one(const TensorView& f, int64_t offset, float value) {
   }
 }
 
+// Whether a sample of a float mask lies in [0, 1], where its gradient passes.
+VHARM_HD float passes(const MaskView& mask, int64_t offset) {
+  const float raw = load_one(mask.data, mask.dtype, offset);
+  return raw >= 0.0f && raw <= 1.0f ? 1.0f : 0.0f;
+}
+
 // float* as a view, [n, c, h, w] contiguous.
 VHARM_HD TensorView float_planes(const float* data, int64_t n, int64_t c, int64_t h, int64_t w) {
   return {const_cast<float*>(data), DType::f32, n, c, h, w, c * h * w, h * w, w, 1};

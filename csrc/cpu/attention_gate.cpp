@@ -37,12 +37,6 @@ void agreement(const TensorView& theta, const TensorView& phi, int64_t n, int64_
   for (int i = 0; i < count; i += kWidth) store(out + i, sigmoid(load(out + i)));
 }
 
-// Whether a sample of a float mask lies in [0, 1], where its gradient passes.
-VHARM_HD float passes(const MaskView& mask, int64_t offset) {
-  const float raw = load_one(mask.data, mask.dtype, offset);
-  return raw >= 0.0f && raw <= 1.0f ? 1.0f : 0.0f;
-}
-
 }  // namespace
 
 Status similarity_gate(const TensorView& theta, const TensorView& phi, const TensorView& feature,

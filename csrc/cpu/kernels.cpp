@@ -71,6 +71,9 @@ Status similarity_gate(const TensorView&, const TensorView&, const TensorView&, 
 Status similarity_gate_backward(const TensorView&, const TensorView&, const TensorView&,
                                 const TensorView&, const MaskView&, const TensorView&,
                                 const TensorView&, const TensorView&, const TensorView&, int);
+Status gated_mean(const StackView&, const TensorView&, const MaskView&, const StackView&, int);
+Status gated_mean_backward(const StackView&, const StackView&, const TensorView&, const MaskView&,
+                           const StackView&, const TensorView&, const TensorView&, int);
 
 Status foreground_patches(const TensorView&, int, uint8_t*, int);
 Status pack_patches(const TensorView&, const int64_t*, int64_t, const MaskView&, int,
@@ -115,6 +118,8 @@ const Kernels& table() {
                                   nonlocal_attention_backward,
                                   similarity_gate,
                                   similarity_gate_backward,
+                                  gated_mean,
+                                  gated_mean_backward,
                                   foreground_patches,
                                   pack_patches,
                                   unpack_patches,

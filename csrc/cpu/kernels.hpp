@@ -44,6 +44,8 @@ struct Kernels {
   decltype(&vharm::nonlocal_attention_backward) nonlocal_attention_backward;
   decltype(&vharm::similarity_gate) similarity_gate;
   decltype(&vharm::similarity_gate_backward) similarity_gate_backward;
+  decltype(&vharm::gated_mean) gated_mean;
+  decltype(&vharm::gated_mean_backward) gated_mean_backward;
   decltype(&vharm::foreground_patches) foreground_patches;
   decltype(&vharm::pack_patches) pack_patches;
   decltype(&vharm::unpack_patches) unpack_patches;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The similarity gate: one thread per pixel, channel by channel.
-#include "cuda/attention.cuh"
+#include "cuda/gate.cuh"
 
 namespace vharm::cuda {
 namespace {
@@ -11,18 +11,6 @@ struct GateCall {
   MaskView mask;
 };
 
-struct Pixel {
-  int64_t n, y, x;
-};
-__device__ bool pixel_of(const TensorView& f, Pixel& p) {
-  const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  p = {i / (f.h * f.w), i / f.w % f.h, i % f.w};
-  return p.n < f.n;
-}
-__device__ int64_t offset_at(const TensorView& f, const Pixel& p) {
-  return offset_of(f, p.n, 0, p.y, p.x);
-}
-
 template <DType kType>
 __device__ float agreement(const GateCall& call, const Pixel& p) {
   const int64_t theta = offset_at(call.theta, p), phi = offset_at(call.phi, p);
@@ -32,17 +20,6 @@ __device__ float agreement(const GateCall& call, const Pixel& p) {
                read<kType>(call.phi, phi + c * call.phi.sc), sum);
   }
   return sigmoid(sum);
-}
-
-// The mask's sample, full scale to 1, not clamped.
-__device__ float raw_mask(const MaskView& mask, const Pixel& p) {
-  float sample = 0.0f;
-  with_dtype(mask.dtype, [&](auto known) {
-    constexpr DType kType = decltype(known)::value;
-    const int64_t offset = p.n * mask.sn + p.y * mask.sh + p.x * mask.sw;
-    sample = number<kType>(load_bits(mask.data, sample_size(kType), offset));
-  });
-  return sample / mask.white;
 }
 
 template <DType kType>
@@ -77,12 +54,7 @@ __global__ void gate_backward_kernel(const __grid_constant__ GateCall call) {
   }
   if (call.grad_mask.data != nullptr) {
     const float slope = raw >= 0.0f && raw <= 1.0f ? product * (gate - 1.0f) : 0.0f;
-    // The mask may have another dtype than the features.
-    with_dtype(call.grad_mask.dtype, [&](auto known) {
-      constexpr DType kMaskType = decltype(known)::value;
-      store_bits(call.grad_mask.data, sample_size(kMaskType), offset_at(call.grad_mask, p),
-                 encode<kMaskType>(Real(slope)));
-    });
+    write_mask(call.grad_mask, p, slope);
   }
   const float slope = m > 0.0f ? m * product * gate * (1.0f - gate) : 0.0f;
   for (int64_t c = 0; c < call.theta.c; ++c) {
@@ -98,8 +70,6 @@ __global__ void gate_backward_kernel(const __grid_constant__ GateCall call) {
     }
   }
 }
-
-int64_t blocks_for(const TensorView& f) { return (f.n * f.h * f.w + kThreads - 1) / kThreads; }
 
 }  // namespace
 

@@ -105,6 +105,26 @@ void gate_backward(const py::object& grad, const py::object& theta, const py::ob
   });
 }
 
+void stack_mean(const py::object& neighbours, const py::object& own, const py::object& mask,
+                const py::object& out, uintptr_t stream) {
+  const StackView w = stack_view(neighbours), to = stack_view(out);
+  const TensorView o = tensor_view(own);
+  const MaskView m = mask_view(mask);
+  call("gated_mean", [&] { return cuda::gated_mean(w, o, m, to, pointer<void>(stream)); });
+}
+
+void stack_mean_backward(const py::object& grad, const py::object& neighbours,
+                         const py::object& own, const py::object& mask,
+                         const py::object& grad_neighbours, const py::object& grad_own,
+                         const py::object& grad_mask, uintptr_t stream) {
+  const StackView g = stack_view(grad), w = stack_view(neighbours);
+  const StackView gw = stack_view(grad_neighbours);
+  const TensorView o = tensor_view(own), go = tensor_view(grad_own), gm = tensor_view(grad_mask);
+  const MaskView m = mask_view(mask);
+  call("gated_mean_backward",
+       [&] { return cuda::gated_mean_backward(g, w, o, m, gw, go, gm, pointer<void>(stream)); });
+}
+
 }  // namespace
 
 void bind_attention_cuda(py::module_& module) {
@@ -114,6 +134,8 @@ void bind_attention_cuda(py::module_& module) {
   module.def("nonlocal_attention_backward", nonlocal_backward);
   module.def("similarity_gate", gate);
   module.def("similarity_gate_backward", gate_backward);
+  module.def("gated_mean", stack_mean);
+  module.def("gated_mean_backward", stack_mean_backward);
 }
 
 }  // namespace vharm::python

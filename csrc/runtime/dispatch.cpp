@@ -242,6 +242,19 @@ Status similarity_gate_backward(const TensorView& grad, const TensorView& theta,
                                             grad_feature, grad_mask, threads);
 }
 
+Status gated_mean(const StackView& neighbours, const TensorView& own, const MaskView& mask,
+                  const StackView& out, int threads) {
+  return kernels().gated_mean(neighbours, own, mask, out, threads);
+}
+
+Status gated_mean_backward(const StackView& grad, const StackView& neighbours,
+                           const TensorView& own, const MaskView& mask,
+                           const StackView& grad_neighbours, const TensorView& grad_own,
+                           const TensorView& grad_mask, int threads) {
+  return kernels().gated_mean_backward(grad, neighbours, own, mask, grad_neighbours, grad_own,
+                                       grad_mask, threads);
+}
+
 Status foreground_patches(const TensorView& mask, int patch, uint8_t* out, int threads) {
   return kernels().foreground_patches(mask, patch, out, threads);
 }

@@ -102,8 +102,9 @@ def test_aggregator_by_hand():
     nn.init.normal_(part.phi.bias)
     warped, current = torch.randn(2, 3, 4, 6, 6), torch.randn(2, 4, 6, 6)
     mask = torch.rand(2, 1, 6, 6)
-    found = part(warped, current, mask)
+    found = part(warped, current, mask, lists=3).unbind(1)
     assert len(found) == 3
+    torch.testing.assert_close(part(warped, current, mask)[:, 0], sum(found) / 3)
     for k in range(3):
         one = warped[:, k]
         gate = torch.sigmoid((part.theta(one) * part.phi(current)).sum(1, keepdim=True))
@@ -112,8 +113,21 @@ def test_aggregator_by_hand():
         assert not torch.allclose(found[k], swapped, atol=1e-3)
         turned = torch.sigmoid((part.phi(one) * part.theta(current)).sum(1, keepdim=True))
         assert not torch.allclose(found[k], mask * one * turned + (1 - mask) * one, atol=1e-3)
-    still = part(warped, current, torch.zeros_like(mask))
-    assert torch.equal(torch.stack(still, 1), warped)
+    still = part(warped, current, torch.zeros_like(mask), lists=3)
+    assert torch.equal(still, warped)
+
+
+def test_aggregator_keeps_lists_apart():
+    part = Aggregator(4)
+    warped, current, mask = (
+        torch.randn(2, 6, 4, 6, 6),
+        torch.randn(2, 4, 6, 6),
+        torch.rand(2, 1, 6, 6),
+    )
+    found = part(warped, current, mask, lists=2)
+    assert found.shape == (2, 2, 4, 6, 6)
+    for one, run in zip(found.unbind(1), (slice(0, 3), slice(3, 6)), strict=True):
+        torch.testing.assert_close(one, part(warped[:, run], current, mask)[:, 0])
 
 
 def test_directions_are_kept_apart():

@@ -14,7 +14,7 @@ from strategies import AWKWARD, TOLERANCES, assert_close, backends, relayout
 from torch import Tensor
 
 from vharm import ops
-from vharm.ops import neighborhood_attention, nonlocal_attention, similarity_gate
+from vharm.ops import gated_mean, neighborhood_attention, nonlocal_attention, similarity_gate
 from vharm.ops.reference import attention as reference
 
 ALL = ["reference", *backends("neighborhood_attention")]
@@ -194,6 +194,66 @@ def test_gate_by_hand_and_with_integer_masks(backend, dtype, device):
     assert out.flatten().tolist() == pytest.approx([8, 6, 8])
 
 
+@pytest.mark.parametrize("backend", backends("gated_mean"))
+@settings(max_examples=60)
+@given(data=st.data())
+def test_gated_mean_agrees_with_reference(backend, device, data):
+    n, c, lists, share = (data.draw(st.integers(1, most)) for most in (2, 5, 3, 3))
+    c = data.draw(st.sampled_from((c, c, c, 70)))  # 70: several runs of pixels in a span
+    h, w = data.draw(st.sampled_from(AWKWARD)), data.draw(st.sampled_from((*AWKWARD, 530)))
+    h = 3 if w == 530 else h
+    dtype = data.draw(st.sampled_from((torch.float32, torch.float16, torch.bfloat16)))
+    soft = torch.rand(n, 1, h, w, generator=torch.Generator().manual_seed(4)) * 1.6 - 0.3
+    soft[:, :, : h // 2] = 0  # whole spans without any
+    tensors = [noise(n, lists * share, c, h, w, seed=1), 0.5 * noise(n, c, h, w, seed=2), soft]
+    tensors = [relayout(t, data.draw(st.sampled_from(KINDS))).to(device).to(dtype) for t in tensors]
+    if data.draw(st.booleans()):
+        tensors[0] = tensors[0].transpose(1, 2).contiguous().transpose(1, 2)
+    whole = data.draw(st.booleans())  # the mask's gradient too
+    wanted = tensors if whole else tensors[:2]
+
+    def run(w: Tensor, own: Tensor, mask: Tensor = tensors[2]) -> Tensor:
+        return gated_mean(w, own, mask, lists=lists)
+
+    weight = noise(n, lists, c, h, w, seed=6).to(device)
+    expected = with_gradients("reference", run, wanted, weight)
+    found = with_gradients(backend, run, wanted, weight)
+    agree(found, expected, 2e-5 if dtype == torch.float32 else 4 * TOLERANCES[dtype])
+
+
+@pytest.mark.parametrize("backend", ["reference", *backends("gated_mean")])
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.uint16, torch.float64])
+def test_gated_mean_by_hand_and_with_other_masks(backend, dtype, device):
+    """Products ln 3 and 0 give A = 3/4 and 1/2; the lists are (0, 1) and (2, 3)."""
+    w = torch.tensor([[math.log(3), 8.0], [0, 4], [0, 12], [0, 2]], device=device)
+    w = w.view(1, 4, 2, 1, 1).expand(1, 4, 2, 1, 3)
+    own = torch.tensor([1.0, 0.0], device=device).view(1, 2, 1, 1).expand(1, 2, 1, 3)
+    full = {torch.uint8: 255, torch.uint16: 65535}.get(dtype, 1)
+    mask = torch.tensor([0, full, 0], dtype=torch.int32).to(dtype).view(1, 1, 1, 3).to(device)
+    with ops.backend(backend):
+        out = gated_mean(w, own, mask, lists=2)
+    assert out[0, 0, 1].flatten().tolist() == pytest.approx([6, (6 + 2) / 2, 6])
+    assert out[0, 1, 1].flatten().tolist() == pytest.approx([7, (6 + 1) / 2, 7])
+    assert out[0, 0, 0, 0].tolist() == pytest.approx([s * math.log(3) for s in (0.5, 0.375, 0.5)])
+
+
+@pytest.mark.parametrize("backend", ["reference", *backends("gated_mean")])
+def test_gated_mean_is_the_mean_of_gates(backend, device):
+    """Beside `similarity_gate`, which gates one neighbour, with the same gradients."""
+    w, own = noise(2, 6, 4, 9, 40, seed=1).to(device), noise(2, 4, 9, 40, seed=2).to(device)
+    soft = torch.rand(2, 1, 9, 40, generator=torch.Generator().manual_seed(3)).to(device)
+    soft[:, :, :3] = 0
+
+    def apart(w: Tensor, own: Tensor, mask: Tensor) -> Tensor:
+        gated = torch.stack([similarity_gate(one, own, one, mask) for one in w.unbind(1)], 1)
+        return gated.unflatten(1, (2, 3)).mean(2)
+
+    weight = noise(2, 2, 4, 9, 40, seed=6).to(device)
+    expected = with_gradients("reference", apart, [w, own, soft], weight)
+    found = with_gradients(backend, lambda *t: gated_mean(*t, lists=2), [w, own, soft], weight)
+    agree(found, expected)
+
+
 # ---- references ---------------------------------------------------------------------------------
 
 
@@ -212,6 +272,12 @@ def test_references_pass_gradcheck():
     )
     soft = selection(2, 3, 4, 0.5).double() * 0.5 + 0.2
     assert torch.autograd.gradcheck(similarity_gate, (q, k, v, soft.requires_grad_()))
+    stack = noise(2, 4, 2, 3, 4, seed=5).double().requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda w, own, m: gated_mean(w, own, m, lists=2), (stack, q, soft)
+    )
+    hard = selection(2, 3, 4, 0.5)
+    assert torch.autograd.gradcheck(lambda w, own: gated_mean(w, own, hard), (stack, q))
 
 
 def test_reference_offsets_are_the_kernels():

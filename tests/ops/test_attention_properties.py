@@ -10,7 +10,7 @@ from strategies import TOLERANCES, assert_close, backends, relayout
 from torch import Tensor
 
 from vharm import ops
-from vharm.ops import neighborhood_attention, nonlocal_attention, similarity_gate
+from vharm.ops import gated_mean, neighborhood_attention, nonlocal_attention, similarity_gate
 from vharm.ops._attention_native import set_positions
 
 ALL = ["reference", *backends("neighborhood_attention")]
@@ -111,6 +111,50 @@ def test_queries_outside_the_mask_do_not_matter_whatever_they_hold(backend, devi
 
 
 @pytest.mark.parametrize("backend", ALL)
+@pytest.mark.parametrize("mask_too", [False, True])
+def test_outside_the_mask_neighbours_pass_whatever_own_holds(backend, mask_too, device):
+    w, own = noise(2, 4, 3, 12, 35, seed=1).to(device), noise(2, 3, 12, 35, seed=2).to(device)
+    inside = selection(2, 12, 35, 0.5).to(device)
+    inside[:, :, :4] = False  # whole spans
+    mask = inside.float().requires_grad_(mask_too)
+    outside = ~inside[:, None].expand_as(w)
+    weight = noise(2, 4, 3, 12, 35, seed=3).to(device)
+
+    def run(w: Tensor, own: Tensor) -> Tensor:
+        return gated_mean(w, own, mask, lists=4)
+
+    sound = with_gradients(backend, run, [w, own], weight)
+    assert torch.equal(sound[0][outside], w[outside])
+    assert not torch.equal(sound[0][~outside], w[~outside])
+    for broken in (torch.nan, torch.inf):
+        torn = torch.where(inside, own, broken)
+        found = with_gradients(backend, run, [w, torn], weight)
+        agree(found, sound, 0.0)
+        assert torch.equal(found[1][outside], weight[outside])
+        assert (found[2] * ~inside == 0).all()
+    # A neighbour's own samples pass as they are, and reach nothing else.
+    torn = torch.where(inside[:, None], w, torch.nan)
+    out, grad_w, grad_own = with_gradients(backend, run, [torn, own], weight)
+    assert torch.equal(out.isnan(), outside)
+    assert torch.equal(out[~outside], sound[0][~outside])
+    agree([grad_w, grad_own], sound[1:], 0.0)
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_lists_are_means_of_their_own_and_order_within_does_not_matter(backend, device):
+    w, own = noise(1, 6, 5, 8, 21, seed=1).to(device), noise(1, 5, 8, 21, seed=2).to(device)
+    mask = torch.rand(1, 1, 8, 21, generator=torch.Generator().manual_seed(3)).to(device)
+    with ops.backend(backend):
+        out = gated_mean(w, own, mask, lists=3)
+        assert_close(gated_mean(w[:, [1, 0, 3, 2, 5, 4]], own, mask, lists=3), out)
+        assert_close(gated_mean(w[:, [2, 3, 4, 5, 0, 1]], own, mask, lists=3), out.roll(-1, 1))
+        for i in range(3):
+            alone = gated_mean(w[:, 2 * i : 2 * i + 2], own, mask)
+            assert torch.equal(alone[:, 0], out[:, i])
+        assert_close(gated_mean(w, own, mask)[:, 0], out.mean(1))
+
+
+@pytest.mark.parametrize("backend", ALL)
 def test_without_admissible_keys_all_is_zero(backend, device):
     tensors = [t.to(device) for t in triple(2, 4, 3, 9, 20)]
     key_mask = torch.ones(2, 1, 9, 20, dtype=torch.bool, device=device)
@@ -149,7 +193,7 @@ def test_results_do_not_depend_on_threads_or_batching(backend, device):
     weight = noise(2, 6, 40, 70).to(device)
 
     def run(q: Tensor, k: Tensor, v: Tensor, mask: Tensor = mask) -> Tensor:
-        gate = similarity_gate(q, k, v, mask)
+        gate = similarity_gate(q, k, v, mask) + gated_mean(v[:, None], v.flip(1), mask)[:, 0]
         near = neighborhood_attention(q, k, v, mask)
         return near + gate + nonlocal_attention(q, k, v, mask, mask)
 
@@ -177,6 +221,7 @@ def test_a_part_of_the_gradients_is_the_same_as_in_all(backend, needed, device):
         lambda q, k, v: neighborhood_attention(q, k, v),
         lambda q, k, v: nonlocal_attention(q, k, v, None, None),
         lambda q, k, v: similarity_gate(q, k, v, torch.ones(1, 1, 10, 20, device=device)),
+        lambda q, k, v: gated_mean(torch.stack((q, 2 * q), 1), k, v[:, :1].sigmoid()),
     ):
         with ops.backend(backend):
             every = [t.clone().requires_grad_() for t in tensors]
@@ -231,6 +276,17 @@ def test_opcheck(sample):
         (vharm.neighborhood_attention.default, (q, k, v, None, mask, 3, 1, 0.5, "cpp")),
         (vharm.nonlocal_attention.default, (q, k, v, mask, mask, 2, 0.5, "cpp")),
         (vharm.similarity_gate.default, (q, k, v, mask.float().requires_grad_(), "cpp")),
+        (
+            vharm.gated_mean.default,
+            (
+                v.detach().unflatten(1, (-1, 2)).requires_grad_(),
+                q[:, :2].detach().requires_grad_(),
+                mask.float().requires_grad_(),
+                3,
+                "cpp",
+            ),
+        ),
+        (vharm.gated_mean.default, (v[:, None], v, mask, 1, "cpp")),
     ):
         torch.library.opcheck(*case)
 
@@ -242,7 +298,8 @@ def test_compiles_without_graph_break(device):
     def step(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         near = neighborhood_attention(q, k, v, mask, key_mask=mask)
         far = nonlocal_attention(q, k, v, mask, None)
-        return (near + far + similarity_gate(q, k, v, mask)).sum()
+        mean = gated_mean(v.unflatten(1, (3, 2)), q[:, :2], mask, lists=3).flatten(1, 2)
+        return (near + far + similarity_gate(q, k, v, mask) + mean).sum()
 
     found, expected = ([t.clone().requires_grad_() for t in tensors] for _ in range(2))
     torch.compile(step, fullgraph=True, backend="aot_eager")(*found).backward()
@@ -259,6 +316,7 @@ def test_double_backward_is_refused_not_wrong():
         lambda: neighborhood_attention(q, k, v),
         lambda: nonlocal_attention(q, k, v, None, None),
         lambda: similarity_gate(q, k, v, torch.ones(1, 1, 3, 4)),
+        lambda: gated_mean(v[:, None], q, torch.ones(1, 1, 3, 4)),
     ):
         with ops.backend("cpp"):
             (grad,) = torch.autograd.grad(run().square().sum(), q, create_graph=True)
@@ -269,6 +327,7 @@ def test_double_backward_is_refused_not_wrong():
 # ---- errors -------------------------------------------------------------------------------------
 
 Q, V, M = torch.zeros(2, 4, 5, 6), torch.zeros(2, 6, 5, 6), torch.ones(2, 1, 5, 6)
+W = torch.zeros(2, 3, 4, 5, 6)
 
 
 @pytest.mark.parametrize(
@@ -302,6 +361,16 @@ Q, V, M = torch.zeros(2, 4, 5, 6), torch.zeros(2, 6, 5, 6), torch.ones(2, 1, 5, 
         (lambda: similarity_gate(Q, Q, V.half(), M), TypeError, "feature.*float16"),
         (lambda: similarity_gate(Q, Q, V, Q), ValueError, r"mask.*\[2, 1, 5, 6\]"),
         (lambda: similarity_gate(Q, Q, V, None), TypeError, "mask must be a torch.Tensor"),
+        (lambda: gated_mean(None, Q, M), TypeError, "neighbours must be a torch.Tensor"),
+        (lambda: gated_mean(Q, Q, M), ValueError, r"neighbours.*\[N, K, C, H, W\]"),
+        (lambda: gated_mean(W.int(), Q, M), TypeError, "neighbours.*int32"),
+        (lambda: gated_mean(W, V, M), ValueError, r"own.*\[2, 4, 5, 6\].*\[2, 6, 5, 6\]"),
+        (lambda: gated_mean(W, Q.half(), M), TypeError, "own.*float32.*float16"),
+        (lambda: gated_mean(W, Q, Q), ValueError, r"mask.*\[2, 1, 5, 6\]"),
+        (lambda: gated_mean(W, Q, M, lists=2), ValueError, "neighbours.*2 lists.*got 3"),
+        (lambda: gated_mean(W[:, :0], Q, M), ValueError, "neighbours.*1 lists.*got 0"),
+        (lambda: gated_mean(W, Q, M, lists=0), ValueError, "lists.*got 0"),
+        (lambda: gated_mean(W, Q, M, lists=3.0), TypeError, "lists.*int.*float"),
     ],
 )  # fmt: skip
 def test_errors_name_the_argument(call, error, words):
@@ -320,13 +389,17 @@ def test_float64_runs_on_the_reference_alone():
 @pytest.mark.parametrize("name", ["cuda", "triton"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_the_gpu_agrees_with_the_reference(name, dtype):
-    """All three ops with masks, two heads and their gradients; every case the kernels branch on."""
+    """All four ops with masks, two heads and their gradients; every case the kernels branch on."""
     place = torch.device("cuda")
     tensors = [t.to(place).to(dtype) for t in triple(2, 36, 40, 21, 70)]
     mask, key_mask = (selection(2, 21, 70, 0.6, seed).to(place) for seed in (1, 2))
     weight = noise(2, 40, 21, 70, seed=6).to(place)
     runs = [lambda q, k, v: nonlocal_attention(q, k, v, mask, key_mask, heads=2),
             lambda q, k, v: similarity_gate(q, k, v, mask)]  # fmt: skip
+    for lists in (1, 2, 10):  # lists of ten: more gates than a thread keeps
+        runs.append(lambda q, k, v, lists=lists: gated_mean(
+            v.unflatten(1, (10, 4)), q[:, :4], k[:, :1].sigmoid() * mask, lists=lists
+        ).mean(1).repeat(1, 10, 1, 1))  # fmt: skip
     runs += [
         lambda q, k, v, w=w: neighborhood_attention(
             q, k, v, mask, key_mask=key_mask, window=w, heads=2

@@ -219,6 +219,9 @@ def test_attention():
     everywhere = lambda a, b, c, m: ops.nonlocal_attention(a, b, c, m, m)  # noqa: E731
     same(with_gradients(everywhere, 3), (q, k, v, mask), ALL_AXES)
     same(with_gradients(ops.similarity_gate, 3), (q, k, v, mask), ALL_AXES)
+    stack = uniform(2, 4, 3, 5, 9, seed=4)
+    mean = lambda a, b, m: ops.gated_mean(a, b, m, lists=2)  # noqa: E731
+    same(with_gradients(mean, 2), (stack, q[:, :3].contiguous(), mask), (0, 1, 2, 3))
 
 
 # tokens ------------------------------------------------------------------------------------------

@@ -106,6 +106,37 @@ def test_gate(dtype, device) -> None:
     compared(lambda t, p, f: ops.similarity_gate(t, p, f, mask), tensors[:3], device)
 
 
+@pytest.mark.parametrize(("channels", "lists"), [(3, 1), (4, 2), (5, 4)])
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_gated_mean(dtype, channels, lists, device) -> None:
+    soft = torch.rand(2, 1, 5, 7, generator=torch.Generator().manual_seed(4)) * 1.6 - 0.3
+    tensors = [noise(2, 4, channels, 5, 7, seed=0), noise(2, channels, 5, 7, seed=1), soft]
+    tensors = [t.to(dtype) for t in tensors]
+    tensors[0] = tensors[0].transpose(1, 2).contiguous().transpose(1, 2)
+
+    def run(w: Tensor, own: Tensor, mask: Tensor) -> Tensor:
+        return ops.gated_mean(w, own, mask, lists=lists)
+
+    compared(run, tensors, device)
+    hard = (soft > 0).to(device)
+    compared(lambda w, own: run(w, own, hard), tensors[:2], device)
+
+
+def test_gated_mean_outside_the_mask(device) -> None:
+    w, own = noise(1, 2, 3, 5, 7, seed=0).to(device), noise(1, 3, 5, 7, seed=1).to(device)
+    inside = selection(1, 1, 5, 7, seed=2).to(device)
+    leaves = [w.requires_grad_(), torch.where(inside, own, torch.nan).requires_grad_()]
+    with ops.backend("triton"):
+        out = ops.gated_mean(*leaves, inside, lists=2)
+    outside = ~inside[:, None].expand_as(w)
+    assert torch.equal(out[outside], w[outside])
+    grads = torch.autograd.grad(out.sum(), leaves)
+    assert (grads[0][outside] == 1).all()
+    assert grads[0].isfinite().all()
+    assert (grads[1][~inside.expand_as(own)] == 0).all()
+    assert grads[1].isfinite().all()
+
+
 def test_the_folder_stands_alone() -> None:
     """Importing the kernels brings in nothing of vharm's own."""
     code = (

@@ -15,28 +15,32 @@ from typing import Any
 import pytest
 from triton_compile import machine_code, run_apart
 
-MODULES = ("_attention_kernels", "_attention_nonlocal_kernels")
+MODULES = ("_attention_kernels", "_attention_nonlocal_kernels", "_gate_kernels")
 # Module, kernel, type of the feature maps.
 VARIANTS = (
     ("_attention_kernels", "window_kernel", "fp32"),
     ("_attention_kernels", "window_kernel", "fp16"),
     ("_attention_kernels", "window_query_kernel", "fp32"),
     ("_attention_kernels", "window_key_kernel", "bf16"),
-    ("_attention_kernels", "gate_kernel", "fp32"),
-    ("_attention_kernels", "gate_backward_kernel", "fp16"),
+    ("_gate_kernels", "gate_kernel", "fp32"),
+    ("_gate_kernels", "gate_backward_kernel", "fp16"),
+    ("_gate_kernels", "mean_kernel", "fp32"),
+    ("_gate_kernels", "mean_kernel", "bf16"),
+    ("_gate_kernels", "mean_backward_kernel", "fp32"),
+    ("_gate_kernels", "mean_backward_kernel", "fp16"),
     ("_attention_nonlocal_kernels", "pairs_kernel", "fp32"),
     ("_attention_nonlocal_kernels", "pairs_query_kernel", "bf16"),
     ("_attention_nonlocal_kernels", "pairs_key_kernel", "fp32"),
 )
 INTEGERS = (
     "height", "width", "blocks", "heads", "embedding", "channels", "lines", "pixels",
-    "query_size", "query_width", "key_size", "key_width",
+    "query_size", "query_width", "key_size", "key_width", "lists", "share",
 )  # fmt: skip
 CONSTANTS = {
     "WINDOW": 4, "DQ": 16, "PQ": 16, "DV": 24, "PV": 32, "HAS_MASK": True, "HAS_KEY_MASK": True,
     "NEED_QUERY": True, "NEED_KEY": True, "NEED_VALUE": True, "NEED_THETA": True,
     "NEED_PHI": True, "NEED_FEATURE": True, "NEED_MASK": True, "MASK_SCALE": 255.0, "BLOCK": 64,
-    "OTHER": 64,
+    "OTHER": 64, "NEED_NEIGHBOURS": True, "NEED_OWN": True, "CHANNELS": 32,
 }  # fmt: skip
 
 
@@ -45,6 +49,8 @@ def _type(argument: str, features: str) -> Any:
         return "i32"
     if argument.endswith("_at"):  # image, channel and line steps; the pixel step is 1
         return ("i64", "i64", "i64", "constexpr")
+    if argument.endswith("_step"):
+        return "i64"
     if argument.endswith(("_index", "_count")):
         return "*i32"
     if argument in ("factor", "scale"):

@@ -102,6 +102,11 @@ CASES: dict[str, Case] = {
     "similarity_gate": lambda d: (
         ops.similarity_gate(_features(d, 15), _features(d, 16), _features(d, 17), _mask(d)),
     ),
+    "gated_mean": lambda d: (
+        ops.gated_mean(
+            _features(d, 15).unflatten(1, (4, 1)), _features(d, 16)[:, :1], _mask(d), lists=2
+        ),
+    ),
     "foreground_patches": lambda d: (
         ops.foreground_patches(_random(2, 1, 8, 12, seed=18, device=d) > 0.95, 4),
     ),

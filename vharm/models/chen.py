@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from vharm.models.issam import Issam, Painted, initialise
 from vharm.models.weights import WeightsError, load_weights
-from vharm.ops.attention import similarity_gate
+from vharm.ops.attention import gated_mean
 from vharm.ops.warp import flow_warp
 
 FRAMES = 5
@@ -28,11 +28,12 @@ DIRECTIONS = ("both", "past")
 
 
 class Aggregator(nn.Module):
-    """Lets neighbours' foregrounds through as far as they resemble the current frame.
+    """Means of neighbours, their foregrounds let through as far as they resemble the current frame.
 
     `A = sigmoid(theta(warped) . phi(current))` per pixel, `M*warped*A + (1 - M)*warped`: section
-    3.4, equations 2 and 3. `theta` is without a bias, so that it need not be computed for every
-    neighbour: `(T w) . (P c + p) = w . (T'P c + T'p)`, one convolution of the current frame.
+    3.4, equations 2 and 3; then the mean over each list of neighbours. `theta` is without a bias,
+    so that it need not be computed for every neighbour: `(T w) . (P c + p) = w . (T'P c + T'p)`,
+    one convolution of the current frame.
     """
 
     def __init__(self, channels: int) -> None:
@@ -40,18 +41,19 @@ class Aggregator(nn.Module):
         self.theta = nn.Conv2d(channels, channels, 1, bias=False)
         self.phi = nn.Conv2d(channels, channels, 1)
 
-    def forward(self, warped: Tensor, current: Tensor, mask: Tensor) -> list[Tensor]:
-        """The neighbours [B,C,H,W] after the gate, one by one.
+    def forward(self, warped: Tensor, current: Tensor, mask: Tensor, lists: int = 1) -> Tensor:
+        """The mean of each list of neighbours after the gate, [B,lists,C,H,W].
 
         Args:
             warped: [B,K,C,H,W], features of neighbours.
             current: [B,C,H,W], those of the current frame.
             mask: [B,1,H,W] in [0,1], its foreground.
+            lists: K is cut into this many equal runs, such as the past and the future.
         """
         across = self.theta.weight.flatten(1).t()
         weight, bias = across @ self.phi.weight.flatten(1), across @ self.phi.bias
         own = F.conv2d(current, weight[..., None, None], bias)
-        return [similarity_gate(one, own, one, mask) for one in warped.unbind(1)]
+        return gated_mean(warped, own, mask, lists=lists)
 
 
 class ResidualBlock(nn.Module):
@@ -180,14 +182,12 @@ class Chen(nn.Module):
         # Planar, because the gate reads one channel after the other.
         planar = neighbours.flatten(0, 1).contiguous()
         warped = flow_warp(planar, flows.flatten(0, 1), padding="border").unflatten(0, count)
+        lists = len(self.offsets) // self.reach
         if self.aggregator is None:
-            known = list(warped.unbind(1))
+            means = warped.unflatten(1, (lists, self.reach)).mean(2)
         else:
-            known = self.aggregator(warped, current.features.contiguous(), mask)
-        means = [
-            sum(known[at : at + self.reach]) / self.reach for at in range(0, len(known), self.reach)
-        ]
-        joined = torch.cat((current.features, *means), 1)
+            means = self.aggregator(warped, current.features.contiguous(), mask, lists)
+        joined = torch.cat((current.features, means.flatten(1, 2)), 1)
         made = self.output(self.decoder(joined))
         return self.base.denormalise(current.normalised + made if self.residual else made)
 

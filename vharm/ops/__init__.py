@@ -6,7 +6,7 @@ Every function runs on the best backend for its tensors; `vharm.ops.explain()` s
 """
 
 from ._backends import Choice, backend, explain
-from .attention import neighborhood_attention, nonlocal_attention, similarity_gate
+from .attention import gated_mean, neighborhood_attention, nonlocal_attention, similarity_gate
 from .filters import (
     DEFAULT_FILTERS,
     FILTERS,
@@ -58,6 +58,7 @@ __all__ = [
     "flow_consistency",
     "flow_warp",
     "foreground_patches",
+    "gated_mean",
     "gram",
     "masked_moments",
     "neighborhood_attention",

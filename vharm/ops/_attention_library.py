@@ -2,7 +2,7 @@
 """The attention family's `torch.library` ops: from schema to the backend's kernel, with gradients.
 
 The public functions have checked everything; here tensors are only allocated and handed on.
-A backend is a module with the six functions named in this file.
+A backend is a module with the eight functions named in this file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CANDIDATES = (
     _backends.Candidate("cpp", why_not_cpp),
     _backends.Candidate("reference", lambda request: None),
 )
-for _op in ("neighborhood_attention", "nonlocal_attention", "similarity_gate"):
+for _op in ("neighborhood_attention", "nonlocal_attention", "similarity_gate", "gated_mean"):
     _backends.register(_op, CANDIDATES)
 
 
@@ -256,4 +256,68 @@ similarity_gate = define(
     lambda theta, phi, feature, mask, backend: torch.empty_like(feature),
     backward=_gate_backward,
     setup_context=_gate_setup,
+)
+
+
+# gated_mean --------------------------------------------------------------------------------------
+
+
+def _mean_run(neighbours: Tensor, own: Tensor, mask: Tensor, lists: int, backend: str) -> Tensor:
+    out = _mean_fake(neighbours, own, mask, lists, backend)
+    if out.numel():
+        if backend == "cpp":
+            prefault(out)
+        _kernels(backend).gated_mean(neighbours, own, mask, lists, out)
+    return out
+
+
+def _mean_fake(neighbours: Tensor, own: Tensor, mask: Tensor, lists: int, backend: str) -> Tensor:
+    return own.new_empty((own.shape[0], lists, *own.shape[1:]))
+
+
+def _mean_backward_run(
+    grad: Tensor, neighbours: Tensor, own: Tensor, mask: Tensor, need_neighbours: bool,
+    need_own: bool, need_mask: bool, backend: str,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    need = (need_neighbours, need_own, need_mask)
+    grads = _mean_backward_fake(grad, neighbours, own, mask, *need, backend)
+    if mask.numel():
+        if backend == "cpp":
+            prefault(*grads)
+        _kernels(backend).gated_mean_backward(grad, neighbours, own, mask, *_given(grads, need))
+    return grads
+
+
+def _mean_backward_fake(
+    grad: Tensor, neighbours: Tensor, own: Tensor, mask: Tensor, need_neighbours: bool,
+    need_own: bool, need_mask: bool, backend: str,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    return _wanted(neighbours, need_neighbours), _wanted(own, need_own), _wanted(mask, need_mask)
+
+
+def _mean_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    neighbours, own, mask, _, backend = inputs
+    ctx.save_for_backward(neighbours, own, mask)
+    ctx.backend = backend
+
+
+def _mean_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    need = ctx.needs_input_grad[:3]
+    grads = _mean_backward_op(grad, *ctx.saved_tensors, *need, ctx.backend)
+    return (*_given(grads, need), None, None)
+
+
+_MEAN = "Tensor neighbours, Tensor own, Tensor mask, "
+_mean_backward_op = define(
+    f"gated_mean_backward(Tensor grad, {_MEAN}bool need_neighbours, bool need_own, "
+    "bool need_mask, str backend) -> (Tensor, Tensor, Tensor)",
+    _mean_backward_run,
+    _mean_backward_fake,
+)
+gated_mean = define(
+    f"gated_mean({_MEAN}int lists, str backend) -> Tensor",
+    _mean_run,
+    _mean_fake,
+    backward=_mean_backward,
+    setup_context=_mean_setup,
 )

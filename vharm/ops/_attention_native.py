@@ -98,12 +98,34 @@ class _Native:
             features(grad_feature), features(grad_mask),
         )  # fmt: skip
 
+    def gated_mean(
+        self, neighbours: Tensor, own: Tensor, mask: Tensor, lists: int, out: Tensor
+    ) -> None:
+        self._call("gated_mean", own, stack(neighbours), features(own), _mask(mask), stack(out))
+
+    def gated_mean_backward(
+        self, grad: Tensor, neighbours: Tensor, own: Tensor, mask: Tensor,
+        grad_neighbours: Tensor | None, grad_own: Tensor | None, grad_mask: Tensor | None,
+    ) -> None:  # fmt: skip
+        self._call(
+            "gated_mean_backward", own, stack(grad), stack(neighbours), features(own),
+            _mask(mask), stack(grad_neighbours), features(grad_own), features(grad_mask),
+        )  # fmt: skip
+
 
 def features(tensor: Tensor | None) -> tuple[int, ...] | None:
     """(pointer, dtype, n, c, h, w, stride n, c, h, w) for vharm::TensorView, or None."""
     if tensor is None:
         return None
     return (tensor.data_ptr(), DTYPE_CODES[tensor.dtype], *tensor.shape, *tensor.stride())
+
+
+def stack(tensor: Tensor | None) -> tuple[int, ...] | None:
+    """`features` of the first of each `[N,K,C,H,W]`, K and its stride, for vharm::StackView."""
+    if tensor is None:
+        return None
+    (n, k, *shape), (sn, sk, *strides) = tensor.shape, tensor.stride()
+    return (tensor.data_ptr(), DTYPE_CODES[tensor.dtype], n, *shape, sn, *strides, k, sk)
 
 
 def set_positions(tensor: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Masked attention over feature maps: a window around each position, all pairs, and a gate.
+"""Masked attention over feature maps: a window around each position, all pairs, and gates.
 
 Bytes moved per position by the fused kernels, with s bytes a sample, Cq query and key channels and
 Cv value channels: `neighborhood_attention` (2 Cq + 2 Cv) s and 4 B per head and the masks, where
 the mask is set; windows are read again from the cache. `nonlocal_attention` reads every key and
-value once per tile of queries. `similarity_gate` (2 C + 2 Cf) s and the mask. No score matrix is
-ever in memory.
+value once per tile of queries. `similarity_gate` (2 C + 2 Cf) s and the mask; `gated_mean`
+(K + lists + 1) C s and the mask, its gradients 2 (K + 1) C s + lists C s. No score matrix is ever
+in memory.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor
 from . import _attention_library, _backends, _check
 from .reference import attention as reference
 
-MAX_WINDOW = 1 << 15
+MAX_WINDOW = MAX_LISTS = 1 << 15
 
 
 def neighborhood_attention(
@@ -159,6 +160,54 @@ def similarity_gate(theta: Tensor, phi: Tensor, feature: Tensor, mask: Tensor) -
     if mask.dtype == torch.float64:
         mask = mask.float()
     return _attention_library.similarity_gate(theta, phi, feature, mask, chosen)
+
+
+def gated_mean(neighbours: Tensor, own: Tensor, mask: Tensor, *, lists: int = 1) -> Tensor:
+    """Means of neighbours' features, let through in the foreground as far as they agree with own.
+
+    `A_k = sigmoid(sum_c w_kc * own_c)` per pixel, `out_l = mean_k (M*w_k*A_k + (1 - M)*w_k)` over
+    the neighbours w_k of list l. What `own` holds where M is 0 does not matter, and there every
+    neighbour counts as it is.
+
+    Args:
+        neighbours: w, `[N,K,C,H,W]`, warped to the current frame, float32, float16, bfloat16
+            (float64 on the reference). K is at least 1.
+        own: embedding of the current features `[N,C,H,W]`, the neighbours' dtype. An embedding T
+            of the neighbours belongs into it: `(T w) . p = w . (T' p)`.
+        mask: M, `[N,1,H,W]`, bool, uint8/uint16 full scale, or float in [0,1] (clamped).
+        lists: the neighbours are cut into this many equal runs, each with a mean of its own, such
+            as the past and the future.
+
+    Returns:
+        `[N,lists,C,H,W]`, the neighbours' dtype. Gradients to neighbours, own and a float mask
+        (none where the mask is outside [0,1]), deterministic.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what was expected and what came.
+
+    Source: X. Chen et al., Deep Video Harmonization by Improving Spatial-temporal Consistency,
+    MIR 2024, section 3.4, equations 2 and 3, and the mean over each direction.
+    """
+    op = "gated_mean"
+    _check.has_dtype(op, "neighbours", neighbours, _check.FLOAT_DTYPES)
+    _check.has_shape(op, "neighbours", neighbours, ("N", "K", "C", "H", "W"))
+    n, count, channels, height, width = neighbours.shape
+    _like(op, "own", own, neighbours, (n, channels, height, width))
+    _check.mask(op, mask, (n, height, width), "NCHW", neighbours.device)
+    _integer(op, "lists", lists, MAX_LISTS)
+    if count == 0 or count % lists:
+        raise ValueError(
+            f"{op}: neighbours must be a positive number that divides into {lists} lists, "
+            f"got {count}"
+        )
+    chosen = _backends.choose(op, neighbours.device, neighbours.dtype)
+    if chosen == "reference":
+        soft = mask.to(_wide(own).dtype) / _check.full_scale(mask.dtype)
+        out = reference.gated_mean(_wide(neighbours), _wide(own), soft.clamp(0, 1), lists)
+        return out.to(neighbours.dtype)
+    if mask.dtype == torch.float64:
+        mask = mask.float()
+    return _attention_library.gated_mean(neighbours, own, mask, lists, chosen)
 
 
 def _features(op: str, tensor: Tensor, name: str) -> tuple[int, int, int]:

@@ -37,6 +37,13 @@ struct Positions {
   int64_t size;
 };
 
+// Stacks of feature maps [n, count, c, h, w]: `first` shows the first of each, `step` samples lead
+// from one to the next.
+struct StackView {
+  TensorView first;
+  int64_t count, step;
+};
+
 // sum of theta * phi to the gate's weight.
 template <class F>
 VHARM_HD F sigmoid(F x) {
@@ -89,5 +96,15 @@ VHARM_API Status similarity_gate_backward(const TensorView& grad, const TensorVi
                                           const TensorView& grad_phi,
                                           const TensorView& grad_feature,
                                           const TensorView& grad_mask, int threads);
+
+// out_l = mean of w_k (1 + m (a_k - 1)) over the l-th of out.count equal runs of neighbours w_k,
+// a_k = sigmoid(sum_c w_kc own_c). `unsupported` where the runs would not be equal.
+VHARM_API Status gated_mean(const StackView& neighbours, const TensorView& own,
+                            const MaskView& mask, const StackView& out, int threads);
+
+VHARM_API Status gated_mean_backward(const StackView& grad, const StackView& neighbours,
+                                     const TensorView& own, const MaskView& mask,
+                                     const StackView& grad_neighbours, const TensorView& grad_own,
+                                     const TensorView& grad_mask, int threads);
 
 }  // namespace vharm

@@ -54,4 +54,14 @@ VHARM_API Status similarity_gate_backward(const TensorView& grad, const TensorVi
                                           const TensorView& grad_feature,
                                           const TensorView& grad_mask, void* stream);
 
+// out_l = mean of w_k (1 + m (a_k - 1)) over the l-th of out.count equal runs of neighbours w_k,
+// a_k = sigmoid(sum_c w_kc own_c). `unsupported` where the runs would not be equal.
+VHARM_API Status gated_mean(const StackView& neighbours, const TensorView& own,
+                            const MaskView& mask, const StackView& out, void* stream);
+
+VHARM_API Status gated_mean_backward(const StackView& grad, const StackView& neighbours,
+                                     const TensorView& own, const MaskView& mask,
+                                     const StackView& grad_neighbours, const TensorView& grad_own,
+                                     const TensorView& grad_mask, void* stream);
+
 }  // namespace vharm::cuda

@@ -78,3 +78,17 @@ def similarity_gate(theta: Tensor, phi: Tensor, feature: Tensor, mask: Tensor) -
     """`mask` is soft, `[N,1,H,W]` in [0,1]."""
     gate = torch.sigmoid((theta * phi).sum(1, keepdim=True))
     return mask * feature * gate + (1 - mask) * feature
+
+
+def gated_mean(neighbours: Tensor, own: Tensor, mask: Tensor, lists: int) -> Tensor:
+    """`neighbours` are `[N,K,C,H,W]`, `own` `[N,C,H,W]`, `mask` soft, `[N,1,H,W]` in [0,1]."""
+    own, mask = own[:, None], mask[:, None]
+    inside = mask > 0
+    product = only(inside, (neighbours * only(inside, own)).sum(2, keepdim=True))
+    change = torch.sigmoid(product) - 1
+    if mask.requires_grad:
+        # The mask's own gradient is that of a gate about to close, where it is still zero too.
+        outside = torch.sigmoid((neighbours * own).detach().sum(2, keepdim=True)) - 1
+        change = torch.where(inside, change, outside.nan_to_num())
+    gated = neighbours * (1 + mask * change)
+    return gated.unflatten(1, (lists, -1)).mean(2)
