@@ -219,3 +219,27 @@ def test_a_backbone_lends_its_features_and_stays_as_it_is():
     torch.testing.assert_close(again.eval()(image, mask), network.eval()(image, mask))
     with pytest.raises(ValueError, match="without a head"):
         Issam(4, 4, backbone=EncoderConfig.lite().to_dict())
+
+
+def test_what_both_regions_say_is_added_to_every_pixel():
+    torch.manual_seed(0)
+    network = Issam(4, 4, backbone=shallow_encoder(width=0.25).to_dict(), input_size=None).eval()
+    image, mask = torch.rand(2, 3, 24, 40), torch.zeros(2, 1, 24, 40)
+    mask[:, :, 4:12, 4:12] = 1
+    lent = network.backbone(image, mask)[-1]
+    said = network.context(lent, image, mask)
+    assert said.shape == (2, 32, 1, 1)
+    assert said.abs().sum() == 0  # nothing before it has learned
+    silent = network(image, mask)
+    last = network.context.layers[-1]
+    torch.nn.init.normal_(last.weight)
+    assert (network(image, mask) - silent).abs().max() > 1e-4
+    # Colours far from the foreground count: those of the background, though not where they are.
+    other = image.clone()
+    other[..., 16:] = image[..., 16:].flip(-1).flip(1)
+    colours = network.context.colours
+    assert (colours(image, mask) - colours(other, mask)).abs().max() > 1e-4
+    torch.nn.init.zeros_(last.weight)
+    network.train()(image, mask).square().sum().backward()
+    assert last.weight.grad.abs().sum() > 0
+    assert Issam(4, 4, input_size=None).context is None

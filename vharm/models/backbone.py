@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A trained encoder that other networks look at, and leave as it is.
+"""A trained encoder that other networks look at, and leave as it is; what it says of regions.
 
 Source: K. Sofiiuk, P. Popenova, A. Konushin, "Foreground-aware Semantic Representations for Image
 Harmonization" (WACV 2021), where the encoder is a segmentation network's.
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from vharm.models.efficientnet import Encoder, EncoderConfig
+from vharm.models.regions import RegionColours, pool_regions
 
 
 class Backbone(Encoder):
@@ -48,3 +49,35 @@ class Backbone(Encoder):
         grid = height // patch, width // patch
         found = [F.adaptive_avg_pool2d(level, grid) for level in self(image, mask)]
         return torch.cat(found, 1).flatten(2).transpose(1, 2)
+
+
+class RegionContext(nn.Module):
+    """What a backbone's features and the colours of both regions say, to be added to every pixel.
+
+    Convolutions see the background of a large foreground only from far away, if at all.
+
+    Args:
+        inputs: channels of the backbone's coarsest level.
+        outputs: channels of the features it is added to.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.colours = RegionColours()
+        said = 3 * inputs + self.colours.width
+        self.layers = nn.Sequential(
+            nn.LayerNorm(said), nn.Linear(said, outputs), nn.ReLU(), nn.Linear(outputs, outputs)
+        )
+
+    def start_silent(self) -> None:
+        """Adds nothing until it has learned something."""
+        last = self.layers[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def forward(self, features: Tensor, image: Tensor, mask: Tensor) -> Tensor:
+        """[B,inputs,h,w], image [B,3,H,W] and mask [B,1,H,W] in [0,1] to [B,outputs,1,1]."""
+        pooled = pool_regions(features, mask)
+        said = torch.cat((pooled, self.colours(image, mask).to(pooled.dtype)), 1)
+        return self.layers(said)[:, :, None, None]

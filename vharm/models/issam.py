@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vharm.models.backbone import Backbone
+from vharm.models.backbone import Backbone, RegionContext
 from vharm.models.efficientnet import EncoderConfig
 from vharm.models.nonlocal_block import WINDOW, NonlocalBlock
 from vharm.models.weights import WeightsError, load_weights
@@ -65,6 +65,8 @@ class Issam(nn.Module):
         backbone: settings of an `EncoderConfig` without a head, None for no backbone. Its features
             join those of the encoder's levels of the same resolution, the coarser ones the last
             level's. It stays as it was trained elsewhere (the WACV paper's use of a backbone).
+            With it, what it says of both regions, and their colours, is added to every pixel of
+            the coarsest level (not the paper's, see `vharm.models.backbone.RegionContext`).
         input_size: side of the square the network is trained at and used at, or None for any
             size; kept for whoever prepares its input.
 
@@ -98,6 +100,9 @@ class Issam(nn.Module):
             )
         channels = [width << level for level in range(depth)]
         self.backbone = None if backbone is None else Backbone(EncoderConfig.from_dict(backbone))
+        self.context = None
+        if self.backbone is not None:
+            self.context = RegionContext(self.backbone.channels, channels[-1])
         lent = [0] * depth if self.backbone is None else self.backbone.lent(depth)
         inputs = [i + more for i, more in zip((4, *channels[:-1]), lent, strict=True)]
         self.encoder = nn.ModuleList(
@@ -116,6 +121,8 @@ class Issam(nn.Module):
         for name, values in (("mean", MEAN), ("deviation", DEVIATION)):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
         initialise(self)
+        if self.context is not None:
+            self.context.start_silent()
 
     @property
     def multiple(self) -> int:
@@ -150,6 +157,8 @@ class Issam(nn.Module):
             features = block(features)
             skips.append(features)
         skips.pop()
+        if self.context is not None:
+            features = features + self.context(lent[-1], image, mask)
         for block in self.decoder:
             features = block(features, skips.pop(), mask)
         keep = torch.sigmoid(HEAD_GAIN * self.blend(features))
