@@ -48,8 +48,8 @@ def harmonize(
             uint8 or uint16 at full scale, or float in [0,1]; or a list, an iterator, or a path.
             None takes the frames' alpha channel; where there is none, a method that can finds the
             foreground itself ("huang"). With `foreground`: the matte.
-        method: a name out of `vharm.methods()`, or a `Method`; None takes the default. Which one it
-            is, is printed.
+        method: a name out of `vharm.methods()`, also with options ("harmonizer+side=192"), or a
+            `Method`; None takes the default. Which one it is, is printed.
         output: where to write, for frames that are paths (a video file, a picture, a pattern such
             as "out_%05d.png", or a folder). Frames from memory may be written too.
         foreground: with `background` instead of `frames`: two clips to be composed with the matte

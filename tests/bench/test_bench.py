@@ -124,6 +124,8 @@ def test_the_eager_peer_writes_a_clip(clip, tmp_path):
 
 
 def test_default_cases():
+    names = [case.name for case in bench.default_cases(["mkl+lightness=1.0"], 1)]
+    assert names[1] == "mkl+lightness=1.0"
     names = [case.name for case in bench.default_cases(["mkl"], 1)]
     assert names == ["decode + encode, nothing between", "mkl"]
     with pytest.raises(ValueError, match="method"):

@@ -12,7 +12,7 @@ import torch
 import vharm
 from vharm.data.types import Scene
 from vharm.evaluation import evaluate, fmse
-from vharm.evaluation.entries import RAW, Entry, _options, make_entries
+from vharm.evaluation.entries import RAW, Entry, make_entries
 from vharm.evaluation.harmonized import harmonized
 from vharm.evaluation.protocol import CO2NET, choose_protocol
 from vharm.evaluation.resize import resized
@@ -229,9 +229,6 @@ def test_options_of_methods_in_their_names():
     entries = make_entries(["all of it=mkl+lightness=1.0", "mkl+lightness=1.0"], "smooth", CPU)
     assert [e.label for e in entries[1:]] == ["all of it", "mkl+lightness=1.0"]
     assert entries[1].method is entries[2].method
-    options = _options("+look=residual+reach=3+flip=true+lightness=0.5")
-    assert options == {"look": "residual", "reach": 3, "flip": True, "lightness": 0.5}
-    assert isinstance(options["reach"], int)
     with pytest.raises(ValueError, match="paints no picture"):
         make_entries(["mkl+raw=given"], "smooth", CPU)
     with pytest.raises(ValueError, match="expected raw to be one of given, zero, one, predicted"):

@@ -62,18 +62,27 @@ def test_working_size_is_the_networks_own(method, tmp_path):
     path = tmp_path / "small.safetensors"
     save_weights(path, small, architecture="harmonizer", config=small.settings())
     assert methods.get("harmonizer", weights=path).working_size(40, 1920) == (96, 96)
+    assert methods.get("harmonizer", weights=path, side=64).working_size(40, 1920) == (64, 64)
+    for wrong in (16, "64"):
+        with pytest.raises(ValueError, match="side: expected 32 or more pixels, got"):
+            methods.get("harmonizer", weights=path, side=wrong)
 
 
-def test_engines_find_the_same(weights):
+@pytest.mark.parametrize("side", [None, 192])
+def test_engines_find_the_same(weights, side):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
     torch.manual_seed(1)
-    frames, masks = torch.rand(3, 3, 256, 256), torch.zeros(3, 1, 256, 256)
-    masks[0, :, 60:200, 50:150] = 1
+    size = (side or 256,) * 2
+    frames, masks = torch.rand(3, 3, *size), torch.zeros(3, 1, *size)
+    masks[0, :, 60:180, 50:150] = 1
     masks[2, :, :50, :50] = 0.5
     found = {}
     for engine in ("auto", "onnxruntime", "torch"):
-        method = methods.get("harmonizer", weights=weights, engine=engine)
+        method = methods.get("harmonizer", weights=weights, engine=engine, side=side)
+        assert method.working_size(1080, 1920) == size
+        seen, _ = method.network.prepare(torch.rand(1, 3, 224, 224), torch.rand(1, 1, 224, 224))
+        assert seen.shape[2:] == size  # of whatever size it is given
         assert method.engine == ("onnxruntime" if engine == "auto" else engine)
         found[engine] = method.estimate(frames, masks)
     for auto, look, expected in zip(*found.values(), strict=True):

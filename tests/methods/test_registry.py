@@ -10,6 +10,8 @@ import pytest
 from vharm import methods
 from vharm.looks import LutLook
 from vharm.methods import Method, registry, shipped
+from vharm.methods.spec import split_options
+from vharm.session import Session
 
 
 class Plug(Method):
@@ -91,6 +93,20 @@ def test_unknown_names_get_the_nearest(wrong, near):
 def test_unknown_options_are_refused():
     with pytest.raises(TypeError, match="lightnes"):
         methods.get("mkl", lightnes=1)
+
+
+def test_options_behind_a_name():
+    assert split_options("mkl") == ("mkl", {})
+    spec = "huang+look=residual+reach=3+flip=true+lightness=0.5"
+    name, options = split_options(spec)
+    assert name == "huang"
+    assert options == {"look": "residual", "reach": 3, "flip": True, "lightness": 0.5}
+    assert isinstance(options["reach"], int)
+    assert split_options("issam:a+b.safetensors") == ("issam:a+b.safetensors", {})
+    session = Session("mkl+lightness=1.0+colour=0.5", method_options={"colour": 0.25})
+    assert (session.method.lightness, session.method.colour) == (1.0, 0.25)
+    with pytest.raises(TypeError, match="lightnes"):
+        Session("mkl+lightnes=1")
 
 
 def test_describe_says_what_works_and_why_not():

@@ -22,7 +22,7 @@ class Case:
     Attributes:
         kind: "copy" (decode and encode by vharm's own reader and writer, nothing between),
             "harmonize" or "eager" (what one would write with PyTorch and PyAV alone).
-        method: for "harmonize".
+        method: for "harmonize"; may carry options ("harmonizer+side=192").
         every: estimate on every n-th frame.
     """
 
@@ -47,9 +47,10 @@ def default_cases(methods: Sequence[str], every: int = 5, *, eager: bool = True)
         ValueError: a method that is not there or cannot run here, with the reason.
     """
     from .. import methods as registry
+    from ..methods.spec import split_options
 
     known = {row.name: row for row in registry.describe()}
-    for name in methods:
+    for name in (split_options(method)[0] for method in methods):
         if name not in known:
             raise ValueError(f"method: expected one of {', '.join(known)}; got {name!r}")
         if not known[name].available:

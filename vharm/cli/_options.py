@@ -197,8 +197,8 @@ Method = Annotated[
     str | None,
     _option(
         COLOUR, "--method", metavar="NAME",
-        text="How the Look is found; vharm methods lists them. Default: the best that can run as "
-        "it is, and it is printed which.",
+        text="How the Look is found; vharm methods lists them. NAME+side=192 gives it an option of "
+        "its own. Default: the best that can run as it is, and it is printed which.",
     ),
 ]  # fmt: skip
 Strength = Annotated[

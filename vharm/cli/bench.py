@@ -35,7 +35,11 @@ def bench(
     ] = None,
     method: Annotated[
         list[str] | None,
-        typer.Option("--method", help="May be repeated; else the default one and mkl."),
+        typer.Option(
+            "--method",
+            help="May be repeated, and carry options (harmonizer+side=192); else the default "
+            "one and mkl.",
+        ),
     ] = None,
     estimate_every: Annotated[
         int, typer.Option(min=1, help="Measure estimating every n-th frame too; 1: do not.")

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ import torch
 
 from ..methods import Method
 from ..methods.pixel import PixelMethod
+from ..methods.spec import split_options
 from ..session.options import TEMPORAL, choose_method
 
 COMPOSITE = "composite"
@@ -23,7 +22,6 @@ RAW = ("given", "zero", "one", "predicted")
 """Masks a painting network can be shown when its own picture is scored, see `Entry.raw`."""
 MASKS = ("given", "found")
 _LABEL = re.compile(r"([\w .-]+)=(?=\w)")
-_OPTIONS = re.compile(r"(?:\+[a-z_]+=[A-Za-z0-9_.\-]+)+$")
 
 
 @dataclass(frozen=True)
@@ -99,10 +97,8 @@ def _entry(
     own = _LABEL.match(spec)
     if own and label is None:
         label, spec = own[1], spec[own.end() :]
-    found = _OPTIONS.search(spec)
-    tail = found.group() if found else ""
-    options = _options(tail)
-    bare = spec[: len(spec) - len(tail)]
+    bare, options = split_options(spec)
+    tail = spec[len(bare) :]
     rest, own, mode = bare.rpartition("@")
     if not own or (mode not in TEMPORAL and ":" in bare):
         rest, mode = bare, ""  # an @ inside the name of a weights file
@@ -121,17 +117,6 @@ def _entry(
     return Entry(
         label or own_label, made[key], mode or temporal, weights, raw, finds_masks=masks == "found"
     )
-
-
-def _options(tail: str) -> dict[str, Any]:
-    """{"look": "residual", "lightness": 0.5} of "+look=residual+lightness=0.5"."""
-    options: dict[str, Any] = {}
-    for part in tail.split("+")[1:]:
-        name, text = part.split("=", 1)
-        options[name] = text
-        with contextlib.suppress(ValueError):  # numbers, true and false; the rest is text
-            options[name] = json.loads(text)
-    return options
 
 
 def _check_raw(raw: str, method: Method, spec: str) -> None:

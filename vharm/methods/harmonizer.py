@@ -14,6 +14,8 @@ from vharm.ops.filters import filter_statistics
 from . import shipped
 from .base import Method
 
+LEAST_SIDE = 32
+
 
 class HarmonizerMethod(Method):
     """Harmonizer's filter arguments, with the means of the small frame.
@@ -30,13 +32,16 @@ class HarmonizerMethod(Method):
         engine: what runs the network: "torch", "onnxruntime" (faster on the CPU, and used there
             only), or "auto", which is ONNX Runtime on the CPU where it is installed, and else
             PyTorch. `arguments` of both agree to 1e-4.
+        side: of the square that the network is shown; None is what its weights say. Fewer pixels
+            are faster and find the colours a little less well.
 
     Attributes:
         engine: "torch" or "onnxruntime".
 
     Raises:
         vharm.models.weights.WeightsError: no weights, or a file that cannot be used.
-        ImportError, ValueError: the engine asked for is not installed, or not for this device.
+        ImportError, ValueError: the engine asked for is not installed, or not for this device;
+            a side below 32.
     """
 
     name = "harmonizer"
@@ -56,14 +61,19 @@ class HarmonizerMethod(Method):
         device: str | torch.device = "cpu",
         quantized_contrast: bool | None = None,
         engine: str = "auto",
+        side: int | None = None,
     ) -> None:
         from vharm.models.engine import OnnxEngine, choose_engine
         from vharm.models.harmonizer import Harmonizer
         from vharm.models.weights import CHECKPOINT_SUFFIXES
 
+        if side is not None and not (isinstance(side, int) and side >= LEAST_SIDE):
+            raise ValueError(f"side: expected {LEAST_SIDE} or more pixels, got {side!r}")
         self.engine = choose_engine(engine, device)
         weights = shipped.chosen(self.name, weights)
         network = Harmonizer.from_weights(weights).to(device).eval()
+        if side is not None:
+            network.input_size = side
         self.network = network.to(memory_format=torch.channels_last)
         self._run = OnnxEngine(self.network) if self.engine == "onnxruntime" else self.network
         self.device = torch.device(device)
@@ -76,7 +86,7 @@ class HarmonizerMethod(Method):
         return shipped.why_missing(cls.name)
 
     def working_size(self, height: int, width: int) -> tuple[int, int]:
-        """The network's own square whatever the aspect, as it was trained."""
+        """A square whatever the aspect, as the network was trained."""
         own = super().working_size(height, width)
         side = self.network.input_size
         return own if side is None else (side, side)

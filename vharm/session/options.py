@@ -58,8 +58,12 @@ def _count(name: str, value: Any) -> None:
 def choose_method(
     method: Any, weights: Any, device: torch.device, options: dict[str, Any]
 ) -> Method:
-    """The method itself or the one of that name; weights go only to those that use them."""
+    """The method itself or the one of that name; weights go only to those that use them.
+
+    A name may carry options, see `vharm.methods.spec`; those in `options` go before them.
+    """
     from .. import methods
+    from ..methods.spec import split_options
 
     if isinstance(method, methods.Method):
         if weights is not None or options:
@@ -70,7 +74,8 @@ def choose_method(
             "method: expected a name, a Method, a Look, a LookTrack or None, got "
             f"{type(method).__name__}"
         )
-    name = methods.default_name() if method is None else method
+    name, own = split_options(methods.default_name() if method is None else method)
+    options = {**own, **options}
     info = {row.name: row for row in methods.describe()}.get(name)
     if info is not None and info.needs_weights:
         options = {"device": device, **options}

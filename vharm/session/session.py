@@ -32,8 +32,9 @@ class Session:
     """Harmonizes clips: everything that is decided before a clip is seen.
 
     Args:
-        method: a method's name, a `Method`, or None for `vharm.methods.default_name()`. A `Look`
-            or `LookTrack` is applied as it is, and nothing is estimated: the fast way.
+        method: a method's name, also with options ("harmonizer+side=192"), a `Method`, or None for
+            `vharm.methods.default_name()`. A `Look` or `LookTrack` is applied as it is, and nothing
+            is estimated: the fast way.
         strength: 0 (frames come out as they went in) to 1 (full effect).
         temporal: "smooth" (Looks averaged over the last `time_constant` seconds, anew after each
             cut; follows a background whose light changes), "lock" (one Look for the clip, in two
