@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from vharm.training import ConfigError, TrainingConfig, make_config, to_toml
+from vharm.training import ConfigError, TrainingConfig, get_recipe, make_config, to_toml
 from vharm.training.config import from_values, seconds, to_values
 from vharm.training.schedule import rate
 
@@ -173,3 +174,14 @@ def test_rates() -> None:
     assert [rate(config, n) for n in (0, 49, 50, 74, 75)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
     config = TrainingConfig(steps=100, warm_up=0, schedule="constant")
     assert {rate(config, n) for n in range(100)} == {1.0}
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted((Path(__file__).parents[2] / "examples/training").glob("*.toml")),
+    ids=lambda p: p.stem,
+)
+def test_the_examples_can_be_used(path: Path):
+    method = re.search(r"vharm train (\w+) --config", path.read_text())[1]
+    config = make_config(get_recipe(method).config_class, path)
+    assert config.steps > 0
