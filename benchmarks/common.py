@@ -175,10 +175,11 @@ def publish(family: str, tables: Sequence[Table], device: torch.device, *, keep:
     stem = RESULTS / f"{family}-{device.type}"
     content = {"machine": machine(device), "tables": [asdict(table) for table in tables]}
     stem.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
-    _plot(stem.with_suffix(".png"), tables)
+    plot(stem.with_suffix(".png"), tables)
 
 
-def _plot(path: Path, tables: Sequence[Table]) -> None:
+def plot(path: Path, tables: Sequence[Table]) -> None:
+    """Bars of each table's medians, on a logarithmic axis; nothing without matplotlib."""
     try:
         import matplotlib
     except ImportError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from common import RESULTS, machine
+from common import RESULTS, Row, Table, machine, plot
 
 from vharm import bench, methods
 
@@ -19,6 +19,8 @@ pytest.importorskip("cv2")
 
 # Seconds at 25 frames a second: the smallest there is time for, with the peer at 4K.
 LENGTHS = {"720p": 4.0, "1080p": 4.0, "4k": 0.8}
+FAST = "harmonizer+side=192"
+"""The default method, set to be fast; it finds colours a little less well, see docs/performance."""
 LEAST_SHARE = {1: 0.6, 5: 0.8}
 LEAST_OVER_EAGER = 5.0
 MOST_MEMORY = 1.5e9
@@ -37,7 +39,7 @@ def test_file_to_file(size, quick, tmp_path, device):
     agreement = bench.agreement(clip, 4) if trained else None
     if agreement is not None:
         check_agreement(agreement)
-    names = (["harmonizer"] if trained else []) + ["mkl"]
+    names = (["harmonizer", FAST] if trained else []) + ["mkl"]
     compared = 8 if quick else 25
     sparse = [(name, bench.interpolation(clip, name, 5, compared)) for name in names]
     cases = bench.default_cases(names)
@@ -48,9 +50,10 @@ def test_file_to_file(size, quick, tmp_path, device):
     assert all(result.frames == frames for result in results)
     if not quick:
         data = {"machine": machine(device), **bench.as_data(results, agreement, sparse)}
-        (RESULTS / f"pipeline-{size}-{device.type}.json").write_text(
-            json.dumps(data, indent=1) + "\n"
-        )
+        stem = RESULTS / f"pipeline-{size}-{device.type}"
+        stem.with_suffix(".json").write_text(json.dumps(data, indent=1) + "\n")
+        rows = [Row(r.case.name, 1e3 / r.fps, 0.0, 3) for r in results]
+        plot(stem.with_suffix(".png"), [Table(f"{width}x{height}, milliseconds a frame", rows)])
         check_aims(size, results)
 
 
@@ -67,16 +70,16 @@ def check_agreement(found: bench.Agreement) -> None:
 
 
 def check_aims(size: str, results: list[bench.Measured]) -> None:
-    """What the project aims at on two cores, for the default method."""
+    """What the project aims at on two cores, for the default method: its fast setting at 1080p."""
     by_case = {result.case: result for result in results}
     peer = by_case.get(bench.Case("eager"))
     if peer is None:
         return
     for every, share in LEAST_SHARE.items():
-        result = by_case[bench.Case("harmonize", "harmonizer", every)]
+        fast = by_case[bench.Case("harmonize", FAST, every)]
         if size == "1080p":
-            assert bench.Share.of(result, results[0]).wall >= share
-        assert result.peak < MOST_MEMORY
+            assert bench.Share.of(fast, results[0]).wall >= share
+        assert by_case[bench.Case("harmonize", "harmonizer", every)].peak < MOST_MEMORY
     ours = by_case[bench.Case("harmonize", "harmonizer")]
     assert ours.fps / peer.fps >= LEAST_OVER_EAGER
 
