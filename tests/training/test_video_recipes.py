@@ -279,6 +279,10 @@ def test_chen_freezes_its_base_for_the_first_half(data, tmp_path):
     assert {"fmse", "temporal", "base_fmse", "composite_temporal"} <= set(outcome.figures)
     paths = training.export_weights(tmp_path / "b", tmp_path / "weights")
     assert Chen.from_weights(paths[0]).frames == 3
+    paths = training.export_weights(
+        tmp_path / "b", tmp_path / "weights", settings=["input_size=64"]
+    )
+    assert Chen.from_weights(paths[0]).base.input_size == 64
 
 
 @pytest.fixture(scope="module")

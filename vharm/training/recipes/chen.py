@@ -52,6 +52,7 @@ class ChenConfig(TrainingConfig):
             first frame of a window to the last, to either side.
         least_crop: least side of random crops, 1 for no crops.
         hold_out: share of the training pictures kept for choosing the best checkpoint.
+        input_size: side of the square that the weights are used at; 0 is `size`.
     """
 
     batch: int = 8
@@ -76,6 +77,7 @@ class ChenConfig(TrainingConfig):
     shift: float = 0.05
     least_crop: float = 0.7
     hold_out: float = 0.05
+    input_size: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -95,6 +97,7 @@ class ChenRecipe(Recipe):
     name: ClassVar[str] = "chen"
     config_class: ClassVar[type[TrainingConfig]] = ChenConfig
     watched: ClassVar[Figure] = Figure("fmse")
+    export_settings: ClassVar[tuple[str, ...]] = ("input_size",)
     config: ChenConfig
 
     def __init__(self, config: ChenConfig) -> None:
@@ -133,8 +136,8 @@ class ChenRecipe(Recipe):
         try:
             base = {
                 "width": config.width, "depth": config.depth, "window": config.window,
-                "nonlocal_levels": config.nonlocal_levels, "input_size": config.size,
-                "backbone": self._backbone(),
+                "nonlocal_levels": config.nonlocal_levels, "backbone": self._backbone(),
+                "input_size": config.input_size or config.size,
             }  # fmt: skip
             network = Chen(
                 base, frames=config.frames, directions=config.directions, blocks=config.blocks,
