@@ -44,13 +44,14 @@ class ChenMethod(WindowMethod):
     name = "chen"
     summary = "a network that looks at neighbouring frames to repaint each foreground steadily"
     when_to_use = (
-        "when you have trained weights and moving foregrounds: colours come from a window of "
-        "frames, which flickers less; slower than issam."
+        "for moving foregrounds: colours come from a window of frames, which flickers less; slower "
+        "than issam. Its weights are for non-commercial use."
     )
     source = (
         "Chen et al., Deep Video Harmonization by Improving Spatial-temporal Consistency, Machine "
         "Intelligence Research 2024"
     )
+    weights_licence = "CC BY-NC 4.0"
     look_ahead: ClassVar[int] = 2
 
     def __init__(

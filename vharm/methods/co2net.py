@@ -66,6 +66,7 @@ class Co2NetMethod(WindowMethod):
     summary = "another method's colour changes, shared between neighbouring frames"
     when_to_use = "to steady a frame-wise network: colours that match get the same change."
     source = "Lu et al., Deep Video Harmonization with Color Mapping Consistency, IJCAI 2022"
+    weights_licence = "CC BY-NC 4.0"  # the base's
     look_ahead: ClassVar[int] = NEIGHBOURS
 
     def __init__(

@@ -42,13 +42,14 @@ class IssamMethod(PixelMethod):
     name = "issam"
     summary = "a U-Net that repaints each frame's foreground by itself"
     when_to_use = (
-        "when you have trained weights and want what no set of filters can do; it works frame by "
-        "frame, so smooth its Looks over time."
+        "for changes that differ from place to place (look=residual): it works frame by frame, so "
+        "smooth its Looks over time; its weights are for non-commercial use."
     )
     source = (
         "Sofiiuk et al., Foreground-aware Semantic Representations for Image Harmonization, "
         "WACV 2021"
     )
+    weights_licence = "CC BY-NC 4.0"
 
     def __init__(
         self,

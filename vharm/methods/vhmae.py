@@ -43,8 +43,12 @@ class VhmaeMethod(PixelMethod):
 
     name = "vhmae"
     summary = "a masked autoencoder that paints the foreground anew from what surrounds it"
-    when_to_use = "when the foreground fills much of the frame and you have trained weights."
+    when_to_use = (
+        "when the foreground fills half of the frame or more; its weights are for non-commercial "
+        "use."
+    )
     source = "Harmony Everything! Masked Autoencoders for Video Harmonization, ACM MM 2024"
+    weights_licence = "CC BY-NC 4.0"
 
     def __init__(
         self,
