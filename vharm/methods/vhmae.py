@@ -44,8 +44,8 @@ class VhmaeMethod(PixelMethod):
     name = "vhmae"
     summary = "a masked autoencoder that paints the foreground anew from what surrounds it"
     when_to_use = (
-        "when the foreground fills half of the frame or more; its weights are for non-commercial "
-        "use."
+        "to compare with harmonizer where the foreground fills half of the frame or more; its "
+        "weights are for non-commercial use."
     )
     source = "Harmony Everything! Masked Autoencoders for Video Harmonization, ACM MM 2024"
     weights_licence = "CC BY-NC 4.0"
