@@ -278,7 +278,12 @@ def test_chen_freezes_its_base_for_the_first_half(data, tmp_path):
     assert not torch.equal(moved["colour.weight"], stored["colour.weight"])
     assert {"fmse", "temporal", "base_fmse", "composite_temporal"} <= set(outcome.figures)
     paths = training.export_weights(tmp_path / "b", tmp_path / "weights")
-    assert Chen.from_weights(paths[0]).frames == 3
+    whole, base = Chen.from_weights(paths[0]), Issam.from_weights(paths[1])
+    assert whole.frames == 3
+    for name, tensor in base.state_dict().items():
+        torch.testing.assert_close(tensor, whole.base.state_dict()[name])
+    assert [path.name for path in paths[2:]] == ["chen.md", "issam.md"]
+    assert 'method="issam"' in paths[3].read_text()
     paths = training.export_weights(
         tmp_path / "b", tmp_path / "weights", settings=["input_size=64"]
     )

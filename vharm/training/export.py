@@ -49,7 +49,7 @@ def export_weights(
             started from another or the like; what is written is the mean of all their weights.
 
     Returns:
-        The files written: weights, then the card.
+        The files written: weights, then a card for each.
 
     Raises:
         CheckpointError: no usable checkpoint, or one of other networks. ConfigError: `results` is
@@ -92,12 +92,15 @@ def export_weights(
     output.mkdir(parents=True, exist_ok=True)
     table = None if results is None else _results(Path(results))
     paths = recipe.export(networks, output, facts)
-    card = output / f"{paths[0].stem}{CARD_SUFFIX}"
     # A card is published; where things lay on the machine that trained is not.
     places = {key: Path(getattr(config, key)).name for key in PLACES if hasattr(config, key)}
     settings = to_toml(dataclasses.replace(config, **places))
-    _write(card, model_card(facts, settings, paths, table))
-    return [*paths, card]
+    cards = []
+    for path in paths:
+        method = path.stem if len(paths) > 1 else state["recipe"]
+        cards.append(path.with_suffix(CARD_SUFFIX))
+        _write(cards[-1], model_card(facts, method, settings, path, table))
+    return [*paths, *cards]
 
 
 def _checkpoint(folder: Path, best: bool) -> dict[str, Any]:
@@ -127,11 +130,11 @@ def _mean(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def model_card(
-    facts: Mapping[str, Any], settings: str, paths: list[Path], results: str | None
+    facts: Mapping[str, Any], method: str, settings: str, path: Path, results: str | None
 ) -> str:
     """The card as Markdown."""
     validation = ", ".join(f"{name} {value:.5g}" for name, value in facts["validation"].items())
-    size = ", ".join(f"`{p.name}` ({p.stat().st_size / 2**20:.1f} MiB)" for p in paths)
+    size = f"`{path.name}` ({path.stat().st_size / 2**20:.1f} MiB)"
     averaged = facts.get("averaged_with")
     also = (
         f" The weights are the mean of this training's and of those of: {averaged}."
@@ -139,8 +142,8 @@ def model_card(
     )  # fmt: skip
     alone = ", this training's weights alone" if averaged else ""
     parts = [
-        f"# {paths[0].stem}",
-        f'Weights for `vharm.harmonize(..., method="{facts["recipe"]}")`: {size}.',
+        f"# {path.stem}",
+        f'Weights for `vharm.harmonize(..., method="{method}")`: {size}.',
         f"**Licence of the weights:** {facts['licence'] or 'not stated'}. vharm's code is under "
         "Apache-2.0; the weights follow the terms of the pictures they were trained on.",
         f"**Data:** {facts['data'] or 'not stated'}",

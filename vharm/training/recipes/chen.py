@@ -247,11 +247,15 @@ class ChenRecipe(Recipe):
     def export(
         self, networks: Mapping[str, nn.Module], folder: Path, facts: Mapping[str, Any]
     ) -> list[Path]:
+        """The network, and its base by itself: what training on clips made of it."""
         network = networks["chen"]
         assert isinstance(network, Chen)
-        path = folder / "chen.safetensors"
-        save_weights(
-            path, network, architecture=Chen.architecture, config=network.settings(),
-            metadata=facts,
-        )  # fmt: skip
-        return [path]
+        parts: tuple[Chen | Issam, ...] = (network, network.base)
+        paths = []
+        for part in parts:
+            paths.append(folder / f"{part.architecture}.safetensors")
+            save_weights(
+                paths[-1], part, architecture=part.architecture, config=part.settings(),
+                metadata=facts,
+            )  # fmt: skip
+        return paths
