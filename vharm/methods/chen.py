@@ -44,8 +44,8 @@ class ChenMethod(WindowMethod):
     name = "chen"
     summary = "a network that looks at neighbouring frames to repaint each foreground steadily"
     when_to_use = (
-        "for moving foregrounds: colours come from a window of frames, which flickers less; slower "
-        "than issam. Its weights are for non-commercial use."
+        "to paint with colours from a window of frames; slower than issam, and as trained here not "
+        "better. Its weights are for non-commercial use."
     )
     source = (
         "Chen et al., Deep Video Harmonization by Improving Spatial-temporal Consistency, Machine "
