@@ -13,6 +13,7 @@ import pytest
 import vharm as package
 from vharm import ops
 from vharm.cli import _options, _selftest
+from vharm.methods import shipped
 from vharm.session import COMPARISONS, TEMPORAL
 
 
@@ -48,7 +49,11 @@ def test_version(vharm):
     assert result.stdout.strip() == f"vharm {package.__version__}"
 
 
-def test_methods(vharm):
+def test_methods(vharm, monkeypatch, tmp_path):
+    result = vharm("methods")
+    assert result.exit_code == 0
+    assert "not yet" not in result.stdout
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
     result = vharm("methods")
     assert result.exit_code == 0
     for word in ("mkl", "default", "reinhard", "harmonizer", "Apache-2.0", "not yet", "weights"):
