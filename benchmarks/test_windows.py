@@ -75,7 +75,7 @@ def window_by_window(method: ChenMethod, frames: Tensor, masks: Tensor) -> Tenso
 
 @pytest.mark.benchmark
 def test_window_lengths(device, quick: bool, tmp_path: Path) -> None:
-    size, count = (32, 9) if quick else (256, 12)
+    size, count = (32, 9) if quick else (256, 6)
     frames, masks = moving_clip(count, size, device)
     tables = []
     for length in LENGTHS[:1] if quick else LENGTHS:
@@ -99,12 +99,12 @@ def test_window_lengths(device, quick: bool, tmp_path: Path) -> None:
 
         subjects = [
             Subject(STREAMED, streamed, near),
-            Subject(ALONE, alone, near, 1 if quick else 3),
+            Subject(ALONE, alone, near, 1 if quick else 2),
         ]
         if length == LENGTHS[0]:  # many seconds a shot
-            subjects.append(Subject(REFERENCE, on_reference, near, 1 if quick else 2))
+            subjects.append(Subject(REFERENCE, on_reference, near, 1))
         title = f"{length} frames, {size}x{size}, a shot of {count} frames"
-        table = compare(title, subjects, rounds=1 if quick else 5, device=device)
+        table = compare(title, subjects, rounds=1 if quick else 3, device=device)
         each = ", ".join(f"{row.name} {row.median_ms / count:.0f}" for row in table.rows)
         table.notes["ms per frame"] = each
         tables.append(table)
