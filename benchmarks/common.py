@@ -21,6 +21,8 @@ from typing import Any
 import torch
 
 RESULTS = Path(__file__).parent / "results"
+THREADS = 2
+"""For everybody, where the fixture `two_threads` is used."""
 
 
 @dataclass

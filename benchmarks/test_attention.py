@@ -8,7 +8,7 @@ pytest benchmarks/test_attention.py -s --quick    that it works
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,17 +19,12 @@ from torch import Tensor
 
 from vharm.ops import neighborhood_attention, nonlocal_attention, similarity_gate
 
-CQ, CV, WINDOW, THREADS = 16, 32, 4, 2  # two threads for everybody
+CQ, CV, WINDOW = 16, 32, 4
 LOW, HIGH = -(WINDOW // 2), WINDOW - 1 - WINDOW // 2
 COMPILED, FLEX = "unfold, torch.compile", "FlexAttention, torch.compile"
 
 
-@pytest.fixture(autouse=True)
-def _two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("two_threads")
 
 
 def noise(*shape: int, seed: int, device: torch.device) -> Tensor:

@@ -7,7 +7,7 @@ pytest benchmarks/test_blocks.py -s --quick    that it works
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -18,17 +18,12 @@ from vharm import ops
 from vharm.models.chen import Aggregator
 from vharm.models.nonlocal_block import NonlocalBlock
 
-CHANNELS, NEIGHBOURS, LISTS, THREADS = 32, 4, 2, 2  # two threads for everybody
+CHANNELS, NEIGHBOURS, LISTS = 32, 4, 2
 FAST, REFERENCE = "vharm", "reference backend"
 FORWARD, BOTH = "forward", "forward + backward"
 
 
-@pytest.fixture(autouse=True)
-def _two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("two_threads")
 
 
 def noise(*shape: int, seed: int, device: torch.device) -> Tensor:

@@ -7,29 +7,24 @@ pytest benchmarks/test_lut.py -s --quick    that it works
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from common import Subject, compare, publish
+from common import THREADS, Subject, compare, publish
 from torch import Tensor
 
 from vharm import ops
 from vharm.ops import apply_lut, fit_lut, masked_moments
 from vharm.ops.reference.lut import identity
 
-SIZE, THREADS = 33, 2  # two threads for everybody
+SIZE = 33
 
 
-@pytest.fixture(autouse=True)
-def _two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("two_threads")
 
 
 def grade(device: torch.device) -> Tensor:

@@ -10,13 +10,13 @@ Arguments must agree to 1e-4 before anything is timed, and harmonized pictures t
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from common import Subject, compare, publish
+from common import THREADS, Subject, compare, publish
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
@@ -32,18 +32,16 @@ from vharm.session.apply import thumbnail
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
-THREADS = 2  # two threads for everybody
 CPU = torch.device("cpu")
 
 
+pytestmark = pytest.mark.usefixtures("two_threads")
+
+
 @pytest.fixture(autouse=True)
-def _two_threads(device) -> Iterator[None]:
+def _on_the_cpu(device) -> None:
     if device.type != "cpu":
         pytest.skip("ONNX Runtime is used on the CPU only")
-    before = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

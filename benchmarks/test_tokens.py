@@ -11,7 +11,7 @@ system's clearing of pages comes on top, for everybody; `image.clone()` shows ho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -22,15 +22,10 @@ from vharm.ops import gram, pack_patches, patch_balance, unpack_patches, varlen_
 from vharm.ops.reference import statistics as reference_statistics
 from vharm.ops.reference import tokens as reference
 
-PATCH, THREADS = 16, 2  # two threads for everybody
+PATCH = 16
 
 
-@pytest.fixture(autouse=True)
-def _two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("two_threads")
 
 
 def frames(quick: bool, device: torch.device) -> Tensor:

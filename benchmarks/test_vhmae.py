@@ -11,7 +11,7 @@ uses torch's own attention and the same weights, and is compared with the packed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -23,18 +23,12 @@ from vharm.models.positions import space_time
 from vharm.models.vhmae import Vhmae, VhmaeSize
 from vharm.ops.reference.tokens import patchify
 
-THREADS = 2  # two threads for everybody
 SIDE = 256
 MIXED = (0.05, 0.15, 0.3, 0.45, 0.6, 0.7, 0.7, 0.7)
 """Foreground shares of a batch: one from each bin below large ones, and large ones."""
 
 
-@pytest.fixture(autouse=True)
-def _two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("two_threads")
 
 
 def network(quick: bool, device: torch.device) -> Vhmae:

@@ -10,27 +10,21 @@ times. grid_sample shares out the images of a batch among threads, not the rows 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
-from common import Subject, compare, peak_extra, publish
+from common import THREADS, Subject, compare, peak_extra, publish
 from torch import Tensor
 
 from vharm import ops
 from vharm.ops import flow_consistency, flow_warp, temporal_loss
 
-THREADS = 2  # for everybody
 FLOWS = ("smooth", "random")
 
 
-@pytest.fixture(autouse=True)
-def _two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("two_threads")
 
 
 def size(quick: bool) -> tuple[int, int]:

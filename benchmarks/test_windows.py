@@ -11,7 +11,6 @@ backend. Flow estimation is part of all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,17 +23,11 @@ from vharm.methods.chen import ChenMethod
 from vharm.models.chen import Chen
 from vharm.models.weights import save_weights
 
-THREADS = 2  # two threads for everybody
 LENGTHS = (5, 3, 7)
 STREAMED, ALONE, REFERENCE = "streamed", "window by window", "window by window, reference backend"
 
 
-@pytest.fixture(autouse=True)
-def _two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("two_threads")
 
 
 def moving_clip(count: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:

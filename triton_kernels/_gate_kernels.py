@@ -13,6 +13,14 @@ import triton.language as tl
 
 from ._common import decode, load_plane, locate
 
+
+@triton.jit
+def _weight(mask, mask_at, n, line, pixel, inside, MASK_SCALE: tl.constexpr):
+    """The mask's samples, full scale to 1, as they are and clamped."""
+    raw = decode(load_plane(mask, mask_at, n, line, pixel, inside), MASK_SCALE)
+    return raw, tl.minimum(tl.maximum(raw, 0.0), 1.0)
+
+
 # one feature map ---------------------------------------------------------------------------------
 
 
@@ -44,8 +52,7 @@ def gate_kernel(
     theta_at, phi_at, feature_at, mask_at, out_at, MASK_SCALE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     n, line, pixel, inside, _ = locate(lines, pixels, blocks, BLOCK)
-    raw = decode(load_plane(mask, mask_at, n, line, pixel, inside), MASK_SCALE)
-    weight = tl.minimum(tl.maximum(raw, 0.0), 1.0)
+    _, weight = _weight(mask, mask_at, n, line, pixel, inside, MASK_SCALE)
     keep = weight > 0
     factor = tl.full([BLOCK], 1.0, tl.float32)
     if tl.max(keep.to(tl.int32), 0) != 0:
@@ -65,8 +72,7 @@ def gate_backward_kernel(
     NEED_MASK: tl.constexpr, MASK_SCALE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     n, line, pixel, inside, _ = locate(lines, pixels, blocks, BLOCK)
-    raw = decode(load_plane(mask, mask_at, n, line, pixel, inside), MASK_SCALE)
-    weight = tl.minimum(tl.maximum(raw, 0.0), 1.0)
+    raw, weight = _weight(mask, mask_at, n, line, pixel, inside, MASK_SCALE)
     keep = weight > 0
     gate = _agreement(theta, theta_at, phi, phi_at, n, line, pixel, inside, embedding, BLOCK)
     factor = tl.where(keep, 1.0 + weight * (gate - 1.0), 1.0)
@@ -108,8 +114,7 @@ def mean_kernel(
     CHANNELS: tl.constexpr, MASK_SCALE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     n, line, pixel, inside, _ = locate(lines, pixels, blocks, BLOCK)
-    raw = decode(load_plane(mask, mask_at, n, line, pixel, inside), MASK_SCALE)
-    weight = tl.minimum(tl.maximum(raw, 0.0), 1.0)
+    _, weight = _weight(mask, mask_at, n, line, pixel, inside, MASK_SCALE)
     keep = weight > 0
     row = tl.arange(0, CHANNELS)[:, None].to(tl.int64)
     there = (row < channels) & inside[None, :]
@@ -139,8 +144,7 @@ def mean_backward_kernel(
     CHANNELS: tl.constexpr, MASK_SCALE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     n, line, pixel, inside, _ = locate(lines, pixels, blocks, BLOCK)
-    raw = decode(load_plane(mask, mask_at, n, line, pixel, inside), MASK_SCALE)
-    weight = tl.minimum(tl.maximum(raw, 0.0), 1.0)
+    raw, weight = _weight(mask, mask_at, n, line, pixel, inside, MASK_SCALE)
     keep = weight > 0
     row = tl.arange(0, CHANNELS)[:, None].to(tl.int64)
     there = (row < channels) & inside[None, :]

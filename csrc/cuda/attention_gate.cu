@@ -13,13 +13,8 @@ struct GateCall {
 
 template <DType kType>
 __device__ float agreement(const GateCall& call, const Pixel& p) {
-  const int64_t theta = offset_at(call.theta, p), phi = offset_at(call.phi, p);
-  float sum = 0.0f;
-  for (int64_t c = 0; c < call.theta.c; ++c) {
-    sum = fmaf(read<kType>(call.theta, theta + c * call.theta.sc),
-               read<kType>(call.phi, phi + c * call.phi.sc), sum);
-  }
-  return sigmoid(sum);
+  return gate_between<kType>(call.theta, offset_at(call.theta, p), call.phi,
+                             offset_at(call.phi, p));
 }
 
 template <DType kType>

@@ -18,6 +18,17 @@ __device__ inline int64_t offset_at(const TensorView& f, const Pixel& p) {
   return offset_of(f, p.n, 0, p.y, p.x);
 }
 
+// The gate: the sigmoid of two pixels' product over the channels, from their first samples.
+template <DType kType>
+__device__ float gate_between(const TensorView& a, int64_t from_a, const TensorView& b,
+                              int64_t from_b) {
+  float sum = 0.0f;
+  for (int64_t c = 0; c < b.c; ++c) {
+    sum = fmaf(read<kType>(a, from_a + c * a.sc), read<kType>(b, from_b + c * b.sc), sum);
+  }
+  return sigmoid(sum);
+}
+
 // The mask's sample, full scale to 1, not clamped.
 __device__ inline float raw_mask(const MaskView& mask, const Pixel& p) {
   float sample = 0.0f;

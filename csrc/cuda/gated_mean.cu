@@ -20,13 +20,8 @@ __device__ int64_t offset_at(const StackView& stack, int64_t k, const Pixel& p) 
 
 template <DType kType>
 __device__ float agreement(const Call& call, int64_t k, const Pixel& p) {
-  const int64_t w = offset_at(call.neighbours, k, p), own = offset_at(call.own, p);
-  float sum = 0.0f;
-  for (int64_t c = 0; c < call.own.c; ++c) {
-    sum = fmaf(read<kType>(call.neighbours.first, w + c * call.neighbours.first.sc),
-               read<kType>(call.own, own + c * call.own.sc), sum);
-  }
-  return sigmoid(sum);
+  return gate_between<kType>(call.neighbours.first, offset_at(call.neighbours, k, p), call.own,
+                             offset_at(call.own, p));
 }
 
 template <DType kType>
