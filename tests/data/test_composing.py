@@ -163,3 +163,23 @@ def test_errors() -> None:
         Composer((1, -1, 1), tables())
     with pytest.raises(ValueError, match="tables: expected look-up tables"):
         Composer((1, 1, 0))
+
+
+@pytest.mark.parametrize("shares", [(1, 0, 0), (0, 1, 0), (0, 0, 1)])
+def test_mild_composites_lie_between_the_answer_and_the_full_change(
+    shares: tuple[float, ...],
+) -> None:
+    full = compose(shares, jitter=0, grade=0)
+    mild = compose(shares, jitter=0, grade=0, mild=1)
+    assert torch.equal(mild.target, full.target)
+    far, near = ((made.composite - made.target).square().sum((1, 2, 3)) for made in (full, mild))
+    assert near.sum() < 0.8 * far.sum()
+    assert near.min() > 0
+
+
+def test_a_trainings_half_precision_leaves_colours_exact() -> None:
+    shares = (1, 1, 1)
+    exact = compose(shares, mild=0.5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = compose(shares, mild=0.5)
+    assert torch.equal(inside.composite, exact.composite)

@@ -137,3 +137,17 @@ def test_bad_arguments(scenes):
         DancingBatches(scenes, SIDE, None).draw((0, 0), 1)
     with pytest.raises(DataError, match="none of 8 scenes has a mask of 60% to 75%"):
         DancingBatches(scenes, SIDE, None, min_coverage=0.6)
+
+
+def test_jitter_changes_the_answer_and_its_background_alike(scenes):
+    plain, turned = (
+        DancingBatches(scenes, SIDE, None, frames=3, seed=0, jitter=jitter) for jitter in (0, 1)
+    )
+    before, after = (clips.render([clips[(0, i)] for i in range(3)]) for clips in (plain, turned))
+    assert torch.equal(after.composite, after.target)
+    assert torch.equal(after.masks, before.masks)
+    moved = (after.target - before.target).mean(2, keepdim=True)
+    for where in (before.masks == 1, before.masks == 0):
+        level = (moved * where).sum((2, 3, 4)) / where.sum((2, 3, 4))
+        assert level.abs().max() > 0.02
+        torch.testing.assert_close(level[:, 0], level[:, 2], atol=0.02, rtol=0)

@@ -62,3 +62,16 @@ def test_a_clip_is_changed_as_one(scenes, inverse, shares):
         clip[None].float() / 255, masks[None].float() / 255, [torch.Generator().manual_seed(3)]
     )
     torch.testing.assert_close(changed.float(), whole[0] * 255, atol=0.51, rtol=0)
+
+
+@pytest.mark.parametrize("shares", [(1, 0, 0), (0, 1, 0), (0, 0, 1)])
+def test_mild_changes_are_smaller(scenes, inverse, shares):
+    frames = torch.stack([scenes.square(i).frame for i in range(4)])[:, None].float() / 255
+    masks = torch.stack([scenes.square(i).mask for i in range(4)])[:, None].float() / 255
+
+    def change(mild):
+        colours = RandomColours(shares, inverse, scenes, mild=mild)
+        sources = [torch.Generator().manual_seed(i) for i in range(4)]
+        return (colours(frames, masks, sources) - frames).square().mean()
+
+    assert 0 < change(1.0) < 0.8 * change(0.0)

@@ -19,6 +19,8 @@ from .recolour import (
     RANGES,
     colour_statistics,
     draw_arguments,
+    draw_strength,
+    jittered,
     reverse_filters,
     transfer_colour,
 )
@@ -61,6 +63,7 @@ class Composer:
             before anything else, as a share of the filters' own ranges.
         grade: how often a table colours the background instead, and the foreground is what is
             left as it was: a neutral object in a graded scene.
+        mild: how often a change is made only in part, see `draw_strength`.
         seed: of everything drawn.
     """
 
@@ -69,6 +72,7 @@ class Composer:
     filters: Sequence[str] = DEFAULT_FILTERS
     jitter: float = 0.2
     grade: float = 0.1
+    mild: float = 0.0
     seed: int = 0
     _cumulative: Tensor = field(init=False)
 
@@ -98,14 +102,25 @@ class Composer:
             composites: uint8 [N,3,H,W] that a data set has of the frames.
             given: N, whether that composite is taken, and nothing about the picture changed.
         """
+        # A training's autocast would compute colours to no more than a grey level.
+        with torch.autocast(frames.device.type, enabled=False):
+            return self._composed(frames, masks, keys, composites, given)
+
+    def _composed(
+        self, frames: Tensor, masks: Tensor, keys: Sequence[tuple[int, ...]],
+        composites: Tensor | None, given: Sequence[bool],
+    ) -> Batch:  # fmt: skip
         sources = [seeding.generator(self.seed, *key) for key in keys]
         kinds = [self._kind(source) for source in sources]
-        image, mask = self._jittered(frames.float() / 255, sources), masks.float() / 255
+        whole = frames.float() / 255
+        image, mask = jittered(whole[:, None], self.jitter, sources)[:, 0], masks.float() / 255
         for i in range(len(kinds)):
             if composites is not None and given[i]:
                 kinds[i] = GIVEN
                 image[i] = frames[i].float() / 255
         arguments = torch.stack([draw_arguments(s, self.filters, RANGES) for s in sources])
+        strength = [draw_strength(source, self.mild) for source in sources]
+        arguments *= torch.tensor(strength)[:, None]
         synthetic = torch.tensor([kind == "filters" for kind in kinds], device=image.device)
         arguments = arguments.to(image.device) * synthetic[:, None]
         composite, stages = reverse_filters(image, mask, arguments, self.filters)
@@ -120,6 +135,7 @@ class Composer:
                 stages[one] = target[one, None]
                 continue
             changed = self._changed(kind, image, mask, i, source)
+            changed = torch.lerp(image[one], changed, strength[i])
             if seeding.chance(source, self.grade):
                 # The graded picture is the answer, and the object has not been graded yet.
                 target = target.clone() if target is image else target
@@ -134,13 +150,6 @@ class Composer:
         drawn = torch.rand((), generator=source)
         # From the right, or a draw of 0 would choose a first kind whose share is 0.
         return KINDS[int(torch.searchsorted(self._cumulative, drawn, right=True))]
-
-    def _jittered(self, image: Tensor, sources: Sequence[torch.Generator]) -> Tensor:
-        filters = ("brightness", "contrast", "saturation")
-        drawn = torch.stack([draw_arguments(source, filters) for source in sources])
-        if self.jitter == 0:
-            return image
-        return ops.filter_chain(image, None, self.jitter * drawn.to(image.device), filters=filters)
 
     def _changed(
         self, kind: str, image: Tensor, mask: Tensor, i: int, source: torch.Generator

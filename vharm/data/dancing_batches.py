@@ -25,6 +25,7 @@ from .clip_batches import Clips
 from .cutout import PURE, centre, plate
 from .errors import DataError
 from .motion import MotionRange
+from .recolour import jittered
 from .seeding import generators
 
 # Called with frames float [N,T,3,s,s] in [0,1], masks [N,T,1,s,s] and N generators.
@@ -67,6 +68,8 @@ class DancingBatches:
         limits: how far things move, as shares of the frame.
         least_crop: least side of the random crop of the whole scene, as a share; 1 for none.
         flip: whether one scene in two is mirrored.
+        jitter: how far whole clips are changed before their foreground is, see
+            `vharm.data.recolour.jittered`.
 
     Raises:
         ValueError: fewer than 2 frames.
@@ -77,10 +80,12 @@ class DancingBatches:
         self, scenes: Cached, size: int, colours: Colours | None, *, frames: int = 2,
         seed: int = 0, min_coverage: float = 0.1, max_coverage: float = 0.75,
         limits: MotionRange | None = None, least_crop: float = 0.7, flip: bool = True,
+        jitter: float = 0.0,
     ) -> None:  # fmt: skip
         _refuse_stills(frames)
         self.size, self.colours, self.frames, self.seed = size, colours, frames, seed
         self.limits, self.least_crop, self.flip = limits or MotionRange(), least_crop, flip
+        self.jitter = jitter
         self.scenes, self.side = scenes, scenes.size
         self._places: list[int] = []
         self._centres: list[tuple[float, float]] = []
@@ -148,9 +153,13 @@ class DancingBatches:
         inside = _sampled(mask, places, self.size, "zeros")
         ground = _sampled(ground, views @ np.linalg.inv(behind), self.size, "border")
         flow, valid = _flow(front, behind, inside)
+        sources = [draw.source for draw in draws]
+        if self.jitter:
+            both = torch.cat((moved, ground), 1)
+            moved, ground = jittered(both, self.jitter, sources).chunk(2, 1)
         target = composite = (ground + inside * (moved - ground)).clamp(0, 1)
         if self.colours is not None:
-            changed = self.colours(moved, inside, [draw.source for draw in draws])
+            changed = self.colours(moved, inside, sources)
             composite = (ground + inside * (changed - ground)).clamp(0, 1)
         return Clips(composite, inside, target, flow, valid)
 

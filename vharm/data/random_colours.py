@@ -18,6 +18,8 @@ from .recolour import (
     KINDS,
     colour_statistics,
     draw_arguments,
+    draw_strength,
+    filter_clips,
     transfer_colour,
 )
 
@@ -35,6 +37,7 @@ class RandomColours:
         others: scenes whose foregrounds lend their colours to "transfer".
         vary: whether tables are turned into others like them (see `vharm.data.luts.varied`), so
             that few of them go a longer way; False uses them as they are.
+        mild: how often a change is made only in part, see `vharm.data.recolour.draw_strength`.
 
     Raises:
         ValueError: shares that are not three numbers of 0 or more, or for which tables or scenes
@@ -43,7 +46,7 @@ class RandomColours:
 
     def __init__(
         self, shares: Sequence[float] = (1.0, 0.0, 0.3), tables: Tensor | None = None,
-        others: Cached | None = None, *, vary: bool = True,
+        others: Cached | None = None, *, vary: bool = True, mild: float = 0.0,
     ) -> None:  # fmt: skip
         weights = torch.tensor(shares, dtype=torch.float32)
         if weights.shape != (len(KINDS),) or (weights < 0).any() or weights.sum() <= 0:
@@ -54,7 +57,7 @@ class RandomColours:
         for kind, needed, name in (("lut", tables, "tables"), ("transfer", others, "others")):
             if weights[KINDS.index(kind)] > 0 and needed is None:
                 raise ValueError(f"{name}: needed for a share of {kind!r}, got None")
-        self.tables, self.others, self.vary = tables, others, vary
+        self.tables, self.others, self.vary, self.mild = tables, others, vary, mild
         # Divided by its own end, so that it ends in 1 exactly whatever the rounding.
         self._cumulative = weights.cumsum(0)
         self._cumulative /= self._cumulative[-1].clone()
@@ -62,17 +65,21 @@ class RandomColours:
     def __call__(self, frames: Tensor, masks: Tensor, sources: Sequence[torch.Generator]) -> Tensor:
         """Frames float [N,T,3,H,W] in [0,1], masks [N,T,1,H,W]; N generators."""
         kinds = [self._kind(source) for source in sources]
+        strength = [draw_strength(source, self.mild) for source in sources]
         out = torch.empty_like(frames)
         by_filters = [i for i, kind in enumerate(kinds) if kind == "filters"]
         if by_filters:
             drawn = torch.stack([draw_arguments(sources[i], APPEARANCE_FILTERS)
                                  for i in by_filters])  # fmt: skip
-            out[by_filters] = _filtered(frames[by_filters], drawn)
+            drawn *= torch.tensor([strength[i] for i in by_filters])[:, None]
+            out[by_filters] = filter_clips(frames[by_filters], drawn, APPEARANCE_FILTERS)
         for i, kind in enumerate(kinds):
             if kind == "lut":
                 out[i] = ops.apply_lut(frames[i], self._table(sources[i]))
             elif kind == "transfer":
                 out[i] = self._transferred(frames[i], masks[i], sources[i])
+            if kind != "filters":
+                out[i] = torch.lerp(frames[i], out[i], strength[i])
         return out
 
     def one(self, image: Tensor, mask: Tensor, source: torch.Generator) -> Tensor:
@@ -106,13 +113,3 @@ class RandomColours:
         lent = self.others.square(seeding.integer(source, len(self.others)))
         goal = colour_statistics(lent.frame.float() / 255, lent.mask.float() / 255)
         return frames if goal is None else transfer_colour(frames, masks, goal)
-
-
-def _filtered(frames: Tensor, arguments: Tensor) -> Tensor:
-    """The means that filters need are shared by a clip's frames, so that it does not flicker."""
-    clips, count = frames.shape[:2]
-    flat, each = frames.flatten(0, 1), arguments.repeat_interleave(count, 0)
-    means = ops.filter_statistics(flat, each, filters=APPEARANCE_FILTERS)
-    means = means.unflatten(0, (clips, count)).mean(1).repeat_interleave(count, 0)
-    changed = ops.filter_chain(flat, None, each, filters=APPEARANCE_FILTERS, statistics=means)
-    return changed.unflatten(0, (clips, count))

@@ -34,6 +34,7 @@ RANGES: dict[str, float] = {
 }  # fmt: skip
 APPEARANCE_FILTERS = ("exposure", "hue", "saturation", "temperature", "contrast", "highlight",
                       "shadow")  # fmt: skip
+JITTER_FILTERS = ("brightness", "contrast", "saturation")
 
 # Regions of fewer pixels have no colour statistics worth transferring.
 TRANSFER_PIXELS = 16
@@ -51,6 +52,44 @@ def draw_arguments(
     """
     width = torch.tensor([ranges[name] for name in filters])
     return (torch.rand(len(filters), generator=source) * 2 - 1) * width
+
+
+def draw_strength(source: torch.Generator, mild: float) -> float:
+    """How far a change of colours is made, from 0 to 1: 1, but evenly drawn in a share `mild`.
+
+    Full changes teach a network that every foreground is wrong, and it will then spoil those that
+    were nearly right.
+    """
+    if mild == 0:
+        return 1.0
+    partly = seeding.chance(source, mild)
+    return seeding.uniform(source, 0, 1) if partly else 1.0
+
+
+def jittered(clips: Tensor, jitter: float, sources: Sequence[torch.Generator]) -> Tensor:
+    """Whole photographs or clips with brightness, contrast and saturation turned at random.
+
+    Args:
+        clips: [N,T,3,H,W] in [0,1]; all frames of a clip are changed alike.
+        jitter: how far, as a share of the filters' own ranges; 0 changes nothing.
+        sources: N generators; each is drawn from whatever `jitter` is.
+    """
+    drawn = torch.stack([draw_arguments(source, JITTER_FILTERS) for source in sources])
+    return clips if jitter == 0 else filter_clips(clips, jitter * drawn, JITTER_FILTERS)
+
+
+def filter_clips(clips: Tensor, arguments: Tensor, filters: Sequence[str]) -> Tensor:
+    """Filters over clips [N,T,3,H,W], arguments [N,K].
+
+    The means that filters need are shared by a clip's frames, so that it does not flicker.
+    """
+    count, frames = clips.shape[:2]
+    flat = clips.flatten(0, 1)
+    each = arguments.to(clips.device).repeat_interleave(frames, 0)
+    means = ops.filter_statistics(flat, each, filters=filters)
+    means = means.unflatten(0, (count, frames)).mean(1).repeat_interleave(frames, 0)
+    changed = ops.filter_chain(flat, None, each, filters=filters, statistics=means)
+    return changed.unflatten(0, (count, frames))
 
 
 def reverse_filters(

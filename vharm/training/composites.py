@@ -25,6 +25,7 @@ class CompositeConfig(TrainingConfig):
         own: of a set that has composites, how often its own is taken; the others are made anew.
         jitter: of whole photographs, see `vharm.data.composing.Composer`.
         grade: how often the background is recoloured instead.
+        mild: how often colours are changed only in part, see `vharm.data.recolour.draw_strength`.
         least_crop: least side of random crops, 1 for no crops.
         borrowed: share of training pictures that take a photograph without a mask and borrow one.
         hold_out: share of the training pictures kept for choosing the best checkpoint.
@@ -36,6 +37,7 @@ class CompositeConfig(TrainingConfig):
     own: float = 0.5
     jitter: float = 0.2
     grade: float = 0.1
+    mild: float = 0.0
     least_crop: float = 0.6
     borrowed: float = 0.0
     hold_out: float = 0.05
@@ -45,7 +47,7 @@ class CompositeConfig(TrainingConfig):
         super().__post_init__()
         if not self.compress >= 0:
             raise ConfigError(f"compress: expected 0 or more, got {self.compress}")
-        check_share(self, "own")
+        check_share(self, "own", "mild")
         check_share(self, "borrowed", "grade", one=False)
         check_share(self, "least_crop", zero=False)
         check_share(self, "hold_out", zero=False, one=False)
@@ -71,4 +73,6 @@ def make_composer(
             raise ConfigError("luts: expected look-up tables for the share of 'lut', got none")
         shares = (shares[0], 0.0, shares[2])
     tables = resampled(luts) if luts else None
-    return Composer(shares, tables, filters, config.jitter, config.grade, config.seed)
+    return Composer(
+        shares, tables, filters, config.jitter, config.grade, config.mild, config.seed
+    )

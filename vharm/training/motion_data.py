@@ -60,7 +60,7 @@ def open_motion(
     config: TrainingConfig, frames: int, *, hold_out: float, held: int, held_frames: int = 0,
     least_crop: float = 0.7, limits: MotionRange | None = None,
     shares: Sequence[float] = SHARES, coverage: tuple[float, float] = COVERAGE,
-    borrowed: bool = False,
+    borrowed: bool = False, jitter: float = 0.0, mild: float = 0.0,
 ) -> MotionData:  # fmt: skip
     """The training clips of a data set, and those for validation from scenes held out of it.
 
@@ -76,6 +76,8 @@ def open_motion(
         shares: see `motion_colours`.
         coverage: least and largest share of the picture that a mask takes.
         borrowed: whether photographs without masks join, each with the mask of a scene.
+        jitter: of whole clips, in training alone, see `DancingBatches`.
+        mild: how often colours are changed only in part, in training alone.
 
     Raises:
         ConfigError: no data, or shares that do not fit.
@@ -88,18 +90,19 @@ def open_motion(
     if borrowed:
         scenes = _with_borrowed(found.scenes, config.data, scenes.size, config.seed)
     colours = motion_colours(config.luts, shares, scenes)
+    gentle = motion_colours(config.luts, shares, scenes, mild)
     common: dict[str, Any] = {
         "min_coverage": coverage[0], "max_coverage": coverage[1], "limits": limits,
     }  # fmt: skip
     training = DancingBatches(
-        scenes, config.size, colours, frames=frames, seed=config.seed, least_crop=least_crop,
-        **common,
+        scenes, config.size, gentle, frames=frames, seed=config.seed, least_crop=least_crop,
+        jitter=jitter, **common,
     )  # fmt: skip
     still = DancingBatches(
         Cached(_Scenes(kept), config.size), config.size, colours, frames=held_frames or frames,
         seed=VALIDATION_SEED, least_crop=1.0, flip=False, **common,
     )  # fmt: skip
-    return MotionData(training, HeldClips(still, held), colours)
+    return MotionData(training, HeldClips(still, held), gentle)
 
 
 def motion_scenes(scenes: Cached, size: int) -> Cached:
@@ -111,13 +114,16 @@ def motion_scenes(scenes: Cached, size: int) -> Cached:
     return scenes if side == scenes.size else Cached(_Scenes(scenes), side)
 
 
-def motion_colours(luts: str, shares: Sequence[float], scenes: Cached) -> RandomColours:
+def motion_colours(
+    luts: str, shares: Sequence[float], scenes: Cached, mild: float = 0.0
+) -> RandomColours:
     """How foregrounds are recoloured in training.
 
     Args:
         luts: place of look-up tables, whose training part is used; "" for none.
         shares: see `RandomColours`; without `luts` that of tables counts as 0.
         scenes: whose foregrounds lend their colours.
+        mild: see `RandomColours`.
 
     Raises:
         ConfigError: shares that do not fit.
@@ -126,7 +132,7 @@ def motion_colours(luts: str, shares: Sequence[float], scenes: Cached) -> Random
     if tables is None and len(shares) == len(SHARES):
         shares = (shares[0], 0.0, shares[2])
     try:
-        return RandomColours(shares, tables, scenes)
+        return RandomColours(shares, tables, scenes, mild=mild)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 

@@ -51,6 +51,9 @@ class ChenConfig(TrainingConfig):
         rotation, shift: how far foregrounds turn (degrees) and go (share of the frame) from the
             first frame of a window to the last, to either side.
         least_crop: least side of random crops, 1 for no crops.
+        borrowed: whether photographs without masks join, each with the mask of a scene.
+        jitter, mild: how far whole clips are changed, and how often their foregrounds only in
+            part, see `vharm.training.motion_data.open_motion`.
         hold_out: share of the training pictures kept for choosing the best checkpoint.
         input_size: side of the square that the weights are used at; 0 is `size`.
     """
@@ -76,6 +79,9 @@ class ChenConfig(TrainingConfig):
     rotation: float = 5.0
     shift: float = 0.05
     least_crop: float = 0.7
+    borrowed: bool = False
+    jitter: float = 0.0
+    mild: float = 0.0
     hold_out: float = 0.05
     input_size: int = 0
 
@@ -83,7 +89,7 @@ class ChenConfig(TrainingConfig):
         super().__post_init__()
         check_choice(self, "flow", ESTIMATORS)
         check_choice(self, "directions", DIRECTIONS)
-        check_share(self, "frozen")
+        check_share(self, "frozen", "mild")
         check_share(self, "hold_out", zero=False, one=False)
         check_share(self, "least_crop", zero=False)
         if self.clip_every < 1:
@@ -110,7 +116,8 @@ class ChenRecipe(Recipe):
         data = open_motion(
             config, length, hold_out=config.hold_out, held=VALIDATION_CLIPS,
             held_frames=length + 1, least_crop=config.least_crop,
-            limits=MotionRange(config.rotation, shift=config.shift),
+            limits=MotionRange(config.rotation, shift=config.shift), borrowed=config.borrowed,
+            jitter=config.jitter, mild=config.mild,
         )  # fmt: skip
         self._dances, self._held = data.training, data.held
         self._training: KeyedSet = data.training
