@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vharm.finite import all_finite
+
 PACKED_DTYPES = ("float16", "float32")
 
 
@@ -75,7 +77,7 @@ def triple(owner: str, key: str, value: object) -> tuple[float, float, float]:
 
 def finite(owner: str, key: str, tensor: Tensor) -> None:
     """Refuses NaN and infinity; tensors of other devices are not waited for."""
-    if tensor.device.type == "cpu" and not bool(torch.isfinite(tensor).all()):
+    if tensor.device.type == "cpu" and not all_finite(tensor):
         raise ValueError(f"{owner}: {key} must be finite, got NaN or infinity")
 
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vharm.finite import all_finite
 from vharm.looks import Look
 
 WORKING_SIDE = 256
@@ -235,12 +236,12 @@ def _check_picture(owner: str, name: str, tensor: object, channels: int) -> None
         raise ValueError(
             f"{owner}: {name} must have shape [B, {channels}, h, w], got {list(shape)}"
         )
-    if not bool(torch.isfinite(tensor).all()):
+    if not all_finite(tensor):
         raise ValueError(f"{owner}: {name} must be finite, got NaN or infinity")
-    if channels == 1 and tensor.numel() and not 0 <= tensor.min() <= tensor.max() <= 1:
-        raise ValueError(
-            f"{owner}: {name} must be in [0, 1], got {float(tensor.min())} to {float(tensor.max())}"
-        )
+    if channels == 1 and tensor.numel():
+        low, high = (float(bound) for bound in torch.aminmax(tensor))
+        if low < 0 or high > 1:
+            raise ValueError(f"{owner}: {name} must be in [0, 1], got {low} to {high}")
 
 
 def _expect(owner: str, name: str, tensor: Tensor, shapes: set[tuple[int, ...]]) -> None:

@@ -73,6 +73,4 @@ def make_composer(
             raise ConfigError("luts: expected look-up tables for the share of 'lut', got none")
         shares = (shares[0], 0.0, shares[2])
     tables = resampled(luts) if luts else None
-    return Composer(
-        shares, tables, filters, config.jitter, config.grade, config.mild, config.seed
-    )
+    return Composer(shares, tables, filters, config.jitter, config.grade, config.mild, config.seed)
