@@ -21,6 +21,7 @@ pytest.importorskip("cv2")
 LENGTHS = {"720p": 4.0, "1080p": 4.0, "4k": 0.8}
 FAST = "harmonizer+side=192"
 """The default method, set to be fast; it finds colours a little less well, see docs/performance."""
+FASTER_PRESETS = ("superfast", "ultrafast")
 LEAST_SHARE = {1: 0.6, 5: 0.8}
 LEAST_OVER_EAGER = 5.0
 MOST_MEMORY = 1.5e9
@@ -42,7 +43,7 @@ def test_file_to_file(size, quick, tmp_path, device):
     names = (["harmonizer", FAST] if trained else []) + ["mkl"]
     compared = 8 if quick else 25
     sparse = [(name, bench.interpolation(clip, name, 5, compared)) for name in names]
-    cases = bench.default_cases(names)
+    cases = bench.default_cases(names, presets=[] if quick else FASTER_PRESETS)
     results = bench.measure(cases, clip, rounds=1 if quick else 3)
     print(f"\n{frames} frames of {width}x{height}, H.264 in and out (x264 veryfast, crf 23)")
     print(bench.table(results))

@@ -18,11 +18,13 @@ def test_a_clip_of_ones_own(vharm, tmp_path):
     trace = tmp_path / "trace.json"
     result = vharm(
         "bench", str(clip), "--mask", str(mask), "--method", "mkl", "--rounds", "1",
+        "--preset", "ultrafast",
         "--profile", str(trace),
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    for phrase in ("nothing between", "mkl, estimated every 5", "peak MiB", "ms CPU a frame"):
+    for phrase in ("nothing between", "mkl, estimated every 5", "x264 ultrafast", "peak MiB"):
         assert phrase in result.stdout
+    assert result.stdout.count("instead of each") == 1
     assert json.loads(trace.read_text())["traceEvents"]
 
 
@@ -32,6 +34,7 @@ def test_a_clip_of_ones_own(vharm, tmp_path):
         (("--mask", "m.mp4"), "CLIP"),
         (("--size", "5k"), "--size"),
         (("--method", "mlk"), "--method"),
+        (("--preset", "hasty"), "--preset"),
     ],
 )
 def test_what_is_refused(arguments, phrase, vharm):

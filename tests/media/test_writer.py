@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from vharm.media import ColorSpec, MediaError, open_reader, open_writer
+from vharm.media import ColorSpec, MediaError, codecs, open_reader, open_writer
 from vharm.media.exif import matrix_of_rotation
 
 av = pytest.importorskip("av")
@@ -303,3 +303,33 @@ def test_forced_frame_rate(make_clip, tmp_path):
     assert [f.time for f in open_reader(tmp_path / "out.mp4")] == [
         pytest.approx(i / 50) for i in range(12)
     ]
+
+
+@pytest.mark.parametrize(
+    ("codec", "given", "expected"),
+    [
+        ("libx264", {}, {"crf": "18"}),
+        ("libx264", {"crf": 23}, {"crf": "23"}),
+        ("libx264", {"options": {"b": "4M"}}, {"b": "4M"}),
+        ("libvpx-vp9", {}, {"crf": "24", "b": "0"}),
+        ("h264_nvenc", {}, {"rc": "vbr", "cq": "20", "b": "0"}),
+        ("hevc_nvenc", {"crf": 27.5}, {"rc": "vbr", "cq": "27.5", "b": "0"}),
+        ("h264_nvenc", {"options": {"b": "8M"}}, {"b": "8M"}),
+        ("h264_nvenc", {"crf": 25, "options": {"rc": "constqp"}},
+         {"rc": "constqp", "cq": "25", "b": "0"}),
+        ("h264_qsv", {"crf": 25}, {"global_quality": "25"}),
+        ("h264_amf", {}, {"rc": "cqp", "qp_i": "20", "qp_p": "20"}),
+    ],
+)  # fmt: skip
+def test_quality_is_constant_whatever_the_encoder_calls_it(
+    make_clip, monkeypatch, codec, given, expected
+):
+    reader = open_reader(make_clip())
+    # Which encoders there are differs from build to build.
+    monkeypatch.setattr(codecs, "encoder_formats", lambda _: ["yuv420p"])
+    chosen = codecs.choose_encoding(
+        ".mkv", next(iter(reader)).color, False, reader.template, codec=codec, **given
+    )
+    settings = dict(chosen.options)
+    settings.pop("preset", None)
+    assert settings == expected

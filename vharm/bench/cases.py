@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-ENCODING = {"crf": 23, "preset": "veryfast"}
-"""How every case encodes, with H.264."""
+CRF = 23
+PRESET = "veryfast"
+"""How cases encode, with H.264, unless they say otherwise."""
+PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower",
+           "veryslow")  # fmt: skip
 
 EAGER_METHOD = "harmonizer"
 """The method whose work the eager peer does."""
@@ -24,11 +27,13 @@ class Case:
             "harmonize" or "eager" (what one would write with PyTorch and PyAV alone).
         method: for "harmonize"; may carry options ("harmonizer+side=192").
         every: estimate on every n-th frame.
+        preset: of x264.
     """
 
     kind: Literal["copy", "harmonize", "eager"]
     method: str | None = None
     every: int = 1
+    preset: str = PRESET
 
     @property
     def name(self) -> str:
@@ -37,18 +42,33 @@ class Case:
             return "decode + encode, nothing between"
         if self.kind == "eager":
             return f"{EAGER_METHOD} in eager PyTorch, float32"
-        return self.method + (f", estimated every {self.every} frames" if self.every > 1 else "")
+        every = f", estimated every {self.every} frames" if self.every > 1 else ""
+        preset = f", x264 {self.preset}" if self.preset != PRESET else ""
+        return f"{self.method}{every}{preset}"
 
 
-def default_cases(methods: Sequence[str], every: int = 5, *, eager: bool = True) -> list[Case]:
+def default_cases(
+    methods: Sequence[str], every: int = 5, *, eager: bool = True, presets: Sequence[str] = ()
+) -> list[Case]:
     """The copy, each method with the network on every and on every n-th frame, and the peer.
 
+    Args:
+        methods: names, which may carry options.
+        every: n.
+        eager: whether the peer is wanted; it does the work of one method, and is left out beside
+            others.
+        presets: others of x264, with which the first method is to be measured too.
+
     Raises:
-        ValueError: a method that is not there or cannot run here, with the reason.
+        ValueError: a preset that is not there; a method that is not there or cannot run here,
+            with the reason.
     """
     from .. import methods as registry
     from ..methods.spec import split_options
 
+    for preset in presets:
+        if preset not in PRESETS:
+            raise ValueError(f"preset: expected one of {', '.join(PRESETS)}; got {preset!r}")
     known = {row.name: row for row in registry.describe()}
     for name in (split_options(method)[0] for method in methods):
         if name not in known:
@@ -60,6 +80,7 @@ def default_cases(methods: Sequence[str], every: int = 5, *, eager: bool = True)
         cases.append(Case("harmonize", name))
         if every > 1:
             cases.append(Case("harmonize", name, every))
+    cases += [Case("harmonize", methods[0], every, preset) for preset in presets]
     # Only beside the method whose work it does.
     if eager and EAGER_METHOD in methods:
         cases.append(Case("eager"))
@@ -124,7 +145,7 @@ class Runner:
 
         reader, masks = clip.open()
         with reader:
-            writer = open_writer(out, reader, codec="libx264", **ENCODING)
+            writer = open_writer(out, reader, codec="libx264", crf=CRF, preset=self.case.preset)
             if self._session is None:
                 return Ran(_copy(reader, writer), {})
             report = self._session.run(reader, masks, writer, trace=trace)

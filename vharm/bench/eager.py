@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .cases import EAGER_METHOD, ENCODING, Clip
+from .cases import CRF, EAGER_METHOD, PRESET, Clip
 
 # swscale's names of the matrices, and the tags that streams carry.
 _MATRICES = {"bt709": ("ITU709", 1), "bt601": ("ITU601", 6), "bt2020": ("BT2020", 9)}
@@ -49,7 +49,7 @@ class EagerPeer:
             stream = None
             for picture, rate in self.pictures(clip):
                 if stream is None:
-                    options = {name: str(value) for name, value in ENCODING.items()}
+                    options = {"crf": str(CRF), "preset": PRESET}
                     stream = target.add_stream("libx264", rate=rate, options=options)
                     stream.height, stream.width = picture.shape[:2]
                     stream.pix_fmt, stream.thread_type = "yuv420p", "AUTO"

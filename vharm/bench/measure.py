@@ -29,6 +29,7 @@ class Measured:
         peak: most memory the process held at once, bytes, the largest of all rounds; with all of
             Python and PyTorch in it.
         stages: seconds by stage, medians; they overlap. Empty where a case does not tell.
+        size: of the video that was written, bytes.
     """
 
     case: Case
@@ -37,6 +38,7 @@ class Measured:
     cpu: float
     peak: int
     stages: dict[str, float]
+    size: int
 
     @property
     def fps(self) -> float:
@@ -103,11 +105,12 @@ def _together(case: Case, runs: list[dict]) -> Measured:
         statistics.median(run["cpu"] for run in runs),
         max(run["peak"] for run in runs),
         {name: statistics.median(run["stages"].get(name, 0.0) for run in runs) for name in names},
+        runs[0]["size"],
     )  # fmt: skip
 
 
 def run_apart(case: Case, clip: Clip, out: Path, *, trace: Path | None = None) -> dict:
-    """One run in a process of its own; {"frames", "seconds", "cpu", "peak", "stages"}.
+    """One run in a process of its own; {"frames", "seconds", "cpu", "peak", "stages", "size"}.
 
     Args:
         case: which.

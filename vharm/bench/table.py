@@ -30,12 +30,13 @@ def cores() -> int:
 def table(results: Sequence[Measured]) -> str:
     """Speed, share of the first case's, CPU time and memory of each; then seconds by stage."""
     first, width = results[0], max(len(result.case.name) for result in results)
-    lines = [f"{'':{width}}  frames/s  share  CPU ms/frame  CPU share  peak MiB"]
+    lines = [f"{'':{width}}  frames/s  share  CPU ms/frame  CPU share  peak MiB  KiB/frame"]
     for result in results:
         share = Share.of(result, first)
         lines.append(
             f"{result.case.name:{width}}  {result.fps:8.1f}  {share.wall:5.0%}  "
-            f"{1e3 * result.cpu_per_frame:12.1f}  {share.cpu:9.0%}  {result.peak / 2**20:8.0f}"
+            f"{1e3 * result.cpu_per_frame:12.1f}  {share.cpu:9.0%}  {result.peak / 2**20:8.0f}  "
+            f"{result.size / result.frames / 2**10:9.1f}"
         )
     names = list(dict.fromkeys(name for result in results for name in result.stages))
     if names:

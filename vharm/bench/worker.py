@@ -35,7 +35,7 @@ def work(task: dict) -> dict:
         trace.write(task["trace"])
     return {
         "frames": ran.frames, "seconds": seconds, "cpu": cpu, "peak": peak_memory(),
-        "stages": ran.stages,
+        "stages": ran.stages, "size": out.stat().st_size,
     }  # fmt: skip
 
 

@@ -44,6 +44,13 @@ def bench(
     estimate_every: Annotated[
         int, typer.Option(min=1, help="Measure estimating every n-th frame too; 1: do not.")
     ] = 5,
+    preset: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Measure the first method with this preset of x264 too, such as ultrafast; may be "
+            "repeated.",
+        ),
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, max=50, help="Medians are of so many.")] = 3,
     eager: Annotated[
         bool, typer.Option("--eager/--no-eager", help="The eager PyTorch peer too.")
@@ -78,7 +85,12 @@ def bench(
         raise ValueError(f"--size: expected one of {', '.join(b.SIZES)}; got {size!r}")
     if seconds is None:
         seconds = SECONDS if clip is not None else LONGEST_SECONDS.get(size, SECONDS)
-    cases = b.default_cases(method or _usual_methods(), estimate_every, eager=eager)
+    cases = b.default_cases(
+        method or _usual_methods(),
+        estimate_every,
+        eager=eager,
+        presets=preset or (),
+    )
     with tempfile.TemporaryDirectory(prefix="vharm-bench-") as folder:
         if clip is None:
             width, height = b.SIZES[size]
@@ -134,7 +146,7 @@ def _differences(cases: list[Any], clip: Any) -> tuple[Any, list[tuple[str, Any]
         agreement = b.agreement(clip)
     interpolated = []
     for case in cases:
-        if case.every > 1:
+        if case.every > 1 and case.preset == b.PRESET:
             _tell(f"comparing {case.name}")
             found = b.interpolation(clip, case.method, case.every)
             interpolated.append((case.method, found))

@@ -13,6 +13,13 @@ from .reader import Template
 
 # Constant quality for each encoder that has it: about visually lossless.
 _CRF = {"libx264": 18, "libx265": 18, "libvpx-vp9": 24, "libsvtav1": 24, "libaom-av1": 24}
+# Hardware encoders call it otherwise, and without it aim at bit rates made for video calls.
+_HARDWARE_CRF = 20
+_HARDWARE_QUALITY = {
+    "nvenc": {"rc": "vbr", "cq": "{}", "b": "0"},
+    "qsv": {"global_quality": "{}"},
+    "amf": {"rc": "cqp", "qp_i": "{}", "qp_p": "{}"},
+}
 _WEBM = (".webm",)
 _PRORES_PROFILES = {"proxy": "0", "lt": "1", "standard": "2", "hq": "3", "4444": "4", "xq": "5"}
 
@@ -62,12 +69,7 @@ def choose_encoding(
         chosen = _nearest(wanted, formats)
         warnings.append(f"{codec} does not take {wanted}: frames are converted to {chosen}")
     settings = {key: str(value) for key, value in (options or {}).items()}
-    if crf is None and not {"crf", "qp", "b", "global_quality"} & set(settings):
-        crf = _CRF.get(codec)
-    if crf is not None:
-        settings.setdefault("crf", f"{crf:g}")
-        if codec == "libvpx-vp9":
-            settings.setdefault("b", "0")
+    settings = _quality(codec, crf, settings) | settings
     if preset is None and codec in ("libx264", "libx265"):
         preset = "medium"
     if preset is not None:
@@ -79,6 +81,23 @@ def choose_encoding(
     if codec == "prores_ks":
         settings.setdefault("profile", _prores_profile(chosen, template))
     return Encoding(codec, chosen, settings, warnings)
+
+
+def _quality(codec: str, crf: float | None, settings: dict[str, str]) -> dict[str, str]:
+    """Options that ask for constant quality; none where the settings say what is wanted."""
+    if crf is None and {"crf", "cq", "qp", "qp_i", "b", "global_quality"} & set(settings):
+        return {}
+    hardware = _HARDWARE_QUALITY.get(codec.rpartition("_")[2])
+    if hardware is not None:
+        quality = f"{_HARDWARE_CRF if crf is None else crf:g}"
+        return {name: value.format(quality) for name, value in hardware.items()}
+    crf = _CRF.get(codec) if crf is None else crf
+    if crf is None:
+        return {}
+    chosen = {"crf": f"{crf:g}"}
+    if codec == "libvpx-vp9":
+        chosen["b"] = "0"
+    return chosen
 
 
 def encoder_formats(codec: str) -> list[str]:
