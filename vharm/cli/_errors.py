@@ -26,8 +26,8 @@ _OPTIONS = {
 }  # fmt: skip
 _SAME = (
     "temporal", "strength", "start", "end", "foreground", "background", "reference", "weights",
-    "method", "device", "backend", "codec", "compare", "data", "split", "recolour", "luts",
-    "metrics",
+    "method", "preset", "device", "backend", "codec", "compare", "data", "split", "recolour",
+    "luts", "metrics",
 )  # fmt: skip
 
 
