@@ -35,6 +35,7 @@ Status masked_moments(const ImageView&, const MaskView&, float*, float*, float*,
 Status masked_moments_backward(const float*, const float*, const float*, const ImageView&,
                                const MaskView&, const float*, const float*, const float*,
                                const ImageView&, const MaskView&, int);
+Status masked_histogram(const ImageView&, const MaskView&, int, float*, int);
 
 Status yuv_to_rgb(const PlaneView*, const YuvFormat&, const ImageView&, int);
 Status rgb_to_yuv(const ImageView&, const YuvFormat&, const PlaneView*, int);
@@ -103,6 +104,7 @@ const Kernels& table() {
                                   lut_splat,
                                   masked_moments,
                                   masked_moments_backward,
+                                  masked_histogram,
                                   yuv_to_rgb,
                                   rgb_to_yuv,
                                   shrink_plane,

@@ -29,6 +29,7 @@ struct Kernels {
   decltype(&vharm::lut_splat) lut_splat;
   decltype(&vharm::masked_moments) masked_moments;
   decltype(&vharm::masked_moments_backward) masked_moments_backward;
+  decltype(&vharm::masked_histogram) masked_histogram;
   decltype(&vharm::yuv_to_rgb) yuv_to_rgb;
   decltype(&vharm::rgb_to_yuv) rgb_to_yuv;
   decltype(&vharm::shrink_plane) shrink_plane;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Masked moments. Each block of spans writes its own sums in double; they are added in block
-// order, so no result depends on the number of threads.
+// Masked moments and histograms. Each block of spans writes its own sums in double; they are added
+// in block order, so no result depends on the number of threads.
 #include "vharm/statistics.hpp"
 
 #include <stdlib.h>
@@ -14,6 +14,7 @@ namespace {
 // weight; r g b; rr rg rb gg gb bb
 constexpr int kSums = 10;
 constexpr int kLanes = 8;  // independent sums, so that the loop over pixels has no long chain
+constexpr double kLeastWeight = 1e-4;  // what a histogram is divided by at least
 
 int64_t offset_of(const ImageView& v, int64_t n, int64_t y, int64_t x) {
   return n * v.sn + y * v.sh + x * v.sw;
@@ -56,6 +57,82 @@ void drop_unmasked(Span& v, const float* mask, int count) {
   }
 }
 
+// Calls body(span, mask, count) for those spans of a block that the mask touches.
+template <class Body>
+void each_touched(const ImageView& image, const MaskView& mask, const Blocks& blocks, int64_t task,
+                  const Body& body) {
+  const int64_t n = task / blocks.blocks_per_image;
+  Span v;
+  alignas(64) float m[kSpan];
+  blocks.each(task % blocks.blocks_per_image, [&](int64_t y, int64_t x, int count) {
+    const MaskSpan touched = load_mask(mask, offset_of(mask, n, y, x), count, m);
+    if (touched.begin == touched.end) return;
+    load_span(image, offset_of(image, n, y, x), count, v);
+    if (!touched.full || touched.begin > 0 || touched.end < count) {
+      drop_unmasked(v, m, padded(count));
+    }
+    body(v, m, count);
+  });
+}
+
+// Adds to sums[k], for kLanes ramps from `first` on, what has climbed ramp k: m clamp(p - k, 0, 1),
+// p the values' places. By so much m min(p - first, l) grows from one level l to the next, where p
+// is beyond `first`. A span is short and kLanes levels are few: these sums may be in float.
+void add_ramps(const float* places, const float* mask, int count, int first, int ramps,
+               double* sums) {
+  vf lanes[kLanes], caps[kLanes];
+  for (int l = 0; l < kLanes; ++l) {
+    lanes[l] = vf(0.0f);
+    caps[l] = vf(static_cast<float>(l + 1));
+  }
+  const vf begin(static_cast<float>(first)), zero(0.0f);
+  for (int i = 0; i < count; i += kWidth) {
+    // A NaN stays: the value stands second.
+    const vf p = vmax(zero, load(places + i) - begin), m = load(mask + i);
+    for (int l = 0; l < kLanes; ++l) lanes[l] = vfma(m, vmin(caps[l], p), lanes[l]);
+  }
+  double below = 0;
+  for (int l = 0; l < kLanes && first + l < ramps; ++l) {
+    const double capped = sum(lanes[l]);
+    sums[first + l] += capped - below;
+    below = capped;
+  }
+}
+
+// sums: the weight, then each channel's bins - 1 ramps.
+void add_histogram(Span& v, const float* mask, int count, int bins, double* sums) {
+  vf weight(0.0f);
+  for (int i = 0; i < count; i += kWidth) weight = weight + load(mask + i);
+  sums[0] += sum(weight);
+  float* planes[3] = {v.r, v.g, v.b};
+  const int ramps = bins - 1;
+  const vf scale(static_cast<float>(ramps)), zero(0.0f), one(1.0f);
+  for (int c = 0; c < 3; ++c) {
+    float* p = planes[c];
+    for (int i = 0; i < count; i += kWidth) {
+      store(p + i, vmin(one, vmax(zero, load(p + i))) * scale);
+    }
+    for (int k = 0; k < ramps; k += kLanes) {
+      add_ramps(p, mask, count, k, ramps, sums + 1 + c * ramps);
+    }
+  }
+}
+
+// What has climbed the ramp up to a bin, and not the next, is in it.
+void finish_histogram(const double* sums, int bins, float* out) {
+  const double weight = sums[0], divisor = weight < kLeastWeight ? kLeastWeight : weight;
+  const int ramps = bins - 1;
+  for (int c = 0; c < 3; ++c) {
+    const double* climbed = sums + 1 + c * ramps;
+    for (int k = 0; k < bins; ++k) {
+      const double up_to = k > 0 ? climbed[k - 1] : weight, beyond = k < ramps ? climbed[k] : 0;
+      const double share = (up_to - beyond) / divisor;
+      // Rounding must not make a share negative; a NaN stays.
+      out[c * bins + k] = share < 0 ? 0 : static_cast<float>(share);
+    }
+  }
+}
+
 void finish(const double* sums, float* mean, float* covariance, float* weight) {
   *weight = static_cast<float>(sums[0]);
   double mu[3] = {0, 0, 0};
@@ -89,18 +166,9 @@ Status masked_moments(const ImageView& view, const MaskView& mask_view, float* m
       static_cast<double*>(calloc(size_t(tasks ? tasks : 1) * kSums, sizeof(double)));
   if (partials == nullptr) return Status::out_of_memory;
   parallel_for(tasks, threads, [&](int64_t task) {
-    const int64_t n = task / blocks.blocks_per_image;
-    Span v;
-    alignas(64) float m[kSpan];
-    blocks.each(task % blocks.blocks_per_image, [&](int64_t y, int64_t x, int count) {
-      const MaskSpan touched = load_mask(mask, offset_of(mask, n, y, x), count, m);
-      if (touched.begin == touched.end) return;
-      load_span(image, offset_of(image, n, y, x), count, v);
+    each_touched(image, mask, blocks, task, [&](Span& v, float* m, int count) {
       const int rounded = (count + kLanes - 1) / kLanes * kLanes;
       for (int i = padded(count); i < rounded; ++i) m[i] = v.r[i] = v.g[i] = v.b[i] = 0;
-      if (!touched.full || touched.begin > 0 || touched.end < count) {
-        drop_unmasked(v, m, padded(count));
-      }
       add_moments(v, m, rounded, partials + task * kSums);
     });
   });
@@ -111,6 +179,37 @@ Status masked_moments(const ImageView& view, const MaskView& mask_view, float* m
         sums[s] += partials[(n * blocks.blocks_per_image + i) * kSums + s];
     }
     finish(sums, mean + 3 * n, covariance + 9 * n, weight + n);
+  }
+  free(partials);
+  return Status::ok;
+}
+
+Status masked_histogram(const ImageView& view, const MaskView& mask_view, int bins, float* out,
+                        int threads) {
+  ImageView image = view;
+  const MaskView mask = mask_view;
+  int64_t h = image.h, w = image.w;
+  join_rows(h, w, joins(mask, w), image);
+  const Blocks blocks(h, w);
+  const int64_t tasks = image.n * blocks.blocks_per_image;
+  const int64_t size = 1 + 3 * (int64_t(bins) - 1);
+  // One set of sums more than there are tasks: an image's total.
+  double* partials = static_cast<double*>(calloc(size_t((tasks + 1) * size), sizeof(double)));
+  if (partials == nullptr) return Status::out_of_memory;
+  parallel_for(tasks, threads, [&](int64_t task) {
+    each_touched(image, mask, blocks, task, [&](Span& v, float* m, int count) {
+      add_histogram(v, m, count, bins, partials + task * size);
+    });
+  });
+  double* total = partials + tasks * size;
+  for (int64_t n = 0; n < image.n; ++n) {
+    for (int64_t s = 0; s < size; ++s) {
+      total[s] = 0;
+      for (int64_t i = 0; i < blocks.blocks_per_image; ++i) {
+        total[s] += partials[(n * blocks.blocks_per_image + i) * size + s];
+      }
+    }
+    finish_histogram(total, bins, out + n * 3 * bins);
   }
   free(partials);
   return Status::ok;

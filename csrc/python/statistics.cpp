@@ -35,6 +35,17 @@ void bind_statistics(py::module_& module) {
         }
         check(status, "masked_moments_backward");
       });
+  module.def("masked_histogram", [](const py::tuple& image, const py::object& mask, int bins,
+                                    uintptr_t out, int threads) {
+    const ImageView from = image_view(image);
+    const MaskView m = mask_view(mask);
+    Status status;
+    {
+      py::gil_scoped_release release;
+      status = masked_histogram(from, m, bins, pointer<float>(out), threads);
+    }
+    check(status, "masked_histogram");
+  });
   module.def("gram", [](uintptr_t tokens, uintptr_t cu_seqlens, int64_t sequences, int64_t c,
                         uintptr_t out, int threads) {
     Status status;

@@ -141,6 +141,11 @@ Status masked_moments_backward(const float* grad_mean, const float* grad_covaria
                                            threads);
 }
 
+Status masked_histogram(const ImageView& image, const MaskView& mask, int bins, float* out,
+                        int threads) {
+  return kernels().masked_histogram(image, mask, bins, out, threads);
+}
+
 Status yuv_to_rgb(const PlaneView* planes, const YuvFormat& format, const ImageView& rgb,
                   int threads) {
   return kernels().yuv_to_rgb(planes, format, rgb, threads);

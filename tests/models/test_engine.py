@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -128,9 +130,66 @@ def test_one_engine_takes_any_batch_size_and_layout():
 
 
 @pytest.mark.usefixtures("onnx")
-def test_more_pixels_than_a_strip():
-    model = network(regions=True, input_size=100)
-    check(model, OnnxEngine(model), *sample(2, 100, 100))
+@pytest.mark.parametrize("regions", [False, True])
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_change_nothing(threads, regions):
+    """Batches that they share evenly, unevenly, and that are too small for all of them."""
+    model = network(regions=regions)
+    alone, run = OnnxEngine(model, threads=1), OnnxEngine(model, threads=threads)
+    for batch in (1, 2, 3, 5):
+        inputs = sample(batch)
+        torch.testing.assert_close(run(*inputs), alone(*inputs), atol=1e-5, rtol=0)
+        again = copy.deepcopy(run)
+        torch.testing.assert_close(again(*inputs), run(*inputs), atol=1e-6, rtol=0)
+    assert pickle.loads(pickle.dumps(run))(*inputs).shape == (5, 6)
+
+
+@pytest.mark.usefixtures("onnx")
+def test_several_threads_may_call_one_engine():
+    model = network(regions=True)
+    run, inputs = OnnxEngine(model, threads=2), sample(4)
+    expected = run(*inputs)
+    with ThreadPoolExecutor(3) as pool:
+        for found in pool.map(lambda _: run(*inputs), range(6)):
+            torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.usefixtures("onnx")
+def test_weights_are_those_of_the_first_call():
+    """The colours' too, which are not in the model."""
+    model = network(regions=True)
+    run, inputs = OnnxEngine(model), sample()
+    before = run(*inputs)
+    with torch.no_grad():
+        for parameter in model.colours.parameters():
+            parameter.mul_(2)
+    assert torch.equal(run(*inputs), before)
+    check(model, OnnxEngine(model), *inputs)
+
+
+@pytest.mark.usefixtures("onnx")
+@pytest.mark.parametrize("regions", [False, True])
+def test_the_model_alone_takes_what_it_says(regions):
+    """For those who load it elsewhere: its inputs, their shapes, and any batch size."""
+    import onnxruntime
+
+    from vharm.models.onnx_graph import onnx_model
+
+    model = network(regions=regions)
+    session = onnxruntime.InferenceSession(
+        onnx_model(model, 32, 40), providers=["CPUExecutionProvider"]
+    )
+    shapes = {"image": ["B", 3, 32, 40], "mask": ["B", 1, 32, 40]}
+    shapes |= {"colours": ["B", model.colours.width]} if regions else {}
+    assert {i.name: i.shape for i in session.get_inputs()} == shapes
+    for batch in (1, 4):
+        inputs = dict(zip(("image", "mask"), sample(batch, 32, 40), strict=True))
+        with torch.no_grad():
+            expected = model(*inputs.values(), resize=False)
+            if regions:
+                inputs["colours"] = model.colours(*inputs.values())
+        (found,) = session.run(["arguments"], {name: x.numpy() for name, x in inputs.items()})
+        torch.testing.assert_close(torch.from_numpy(found), expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.usefixtures("onnx")

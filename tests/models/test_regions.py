@@ -7,7 +7,7 @@ import torch
 
 from vharm.models.efficientnet import EncoderConfig
 from vharm.models.harmonizer import Harmonizer
-from vharm.models.regions import BINS, RegionColours, histograms, pool_regions
+from vharm.models.regions import RegionColours, pool_regions
 
 
 def test_pooling_separates_the_regions():
@@ -19,25 +19,6 @@ def test_pooling_separates_the_regions():
     assert pool_regions(features, mask).tolist() == [[4, 4, 3, 3, 5, 5]]
     # All of the frame marked: the background's means are zeros, not NaN.
     assert pool_regions(features, torch.ones(1, 1, 16, 16))[0, 4:].tolist() == [0, 0]
-
-
-def test_histograms_share_a_value_between_bins():
-    image = torch.full((1, 3, 2, 2), 0.5)
-    image[:, 1] = 1.0
-    image[:, 2] = 3.25 / (BINS - 1)
-    weight = torch.tensor([[[[1.0, 0.5], [0.0, 2.0]]]])
-    counts = histograms(image, weight)
-    torch.testing.assert_close(counts.sum(2), torch.ones(1, 3))
-    torch.testing.assert_close(counts[0, 0, [7, 8]], torch.tensor([0.5, 0.5]))
-    assert counts[0, 1, BINS - 1] == 1
-    torch.testing.assert_close(counts[0, 2, [3, 4]], torch.tensor([0.75, 0.25]))
-    assert not histograms(image, weight * 0).any()
-
-
-def test_histograms_have_gradients():
-    image = torch.rand(2, 3, 3, 4, dtype=torch.float64, requires_grad=True)
-    weight = torch.rand(2, 1, 3, 4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(histograms, (image, weight))
 
 
 def test_colours_are_those_of_each_region():

@@ -170,6 +170,7 @@ def test_lut():
 def test_statistics():
     image, mask = uniform(*IMAGE), uniform(*MASK, seed=1)
     same(with_gradients(lambda v, m: ops.masked_moments(v, m)[1], 2), (image, mask), ALL_AXES)
+    same(ops.masked_histogram, (image, mask), ALL_AXES)
     same(with_gradients(ops.patch_balance, 1), (image,), ALL_AXES)
 
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from vharm.models.harmonizer import Harmonizer
+    from vharm.models.regions import RegionColours
 
 ENGINES = ("auto", "torch", "onnxruntime")
 INSTALL = 'pip install "vharm[fast]"'
@@ -63,12 +66,13 @@ class OnnxEngine:
 
     The model is made at the first call, and again where the size of the images changes, from the
     weights the network has then. It computes what the network does in evaluation mode, in float32
-    and without gradients.
+    and without gradients; what it is told of the regions' colours, outside of ONNX Runtime.
 
     Args:
         network: see above.
-        threads: threads it may use; None takes as many as torch does at the first call. They
-            sleep between calls, so that they take nothing from decoding and encoding.
+        threads: threads it may use; None takes as many as torch does when the model is made. They
+            take pictures of a batch each for itself, and share the work on a single picture.
+            Between calls none of them spins, so that they take nothing from decoding and encoding.
 
     Raises:
         ImportError: onnxruntime or onnx is not installed.
@@ -84,38 +88,76 @@ class OnnxEngine:
                 raise ValueError(f"threads: expected a positive number, got {threads}")
         self.network = network
         self.threads = threads
-        self._made: tuple[tuple[int, int], Any] | None = None
+        self._made: _Model | None = None
 
     def __call__(self, image: Tensor, mask: Tensor, *, resize: bool = True) -> Tensor:
         """Arguments [B,K], float32 on the CPU; takes and raises what `Harmonizer.forward` does."""
         image, mask = self.network.prepare(image.detach(), mask.detach(), resize=resize)
         if len(image) == 0:
             return torch.zeros(0, len(self.network.filters))
-        session = self._session((image.shape[2], image.shape[3]))
-        inputs = {"image": image, "mask": mask}
-        found = session.run(
-            None, {name: x.cpu().float().contiguous().numpy() for name, x in inputs.items()}
-        )
-        return torch.from_numpy(found[0])
-
-    def _session(self, size: tuple[int, int]) -> Any:
-        if self._made is None or self._made[0] != size:
-            self._made = (size, self._make(size))
-        return self._made[1]
-
-    def _make(self, size: tuple[int, int]) -> Any:
-        import onnxruntime
-
-        from vharm.models.onnx_graph import onnx_model
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self.threads or torch.get_num_threads()
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3  # errors; they are raised too
-        model = onnx_model(self.network, *size)
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        image, mask = (x.cpu().float().contiguous() for x in (image, mask))
+        size = (image.shape[2], image.shape[3])
+        if self._made is None or self._made.size != size:
+            self._made = _Model(self.network, size, self.threads or torch.get_num_threads())
+        return self._made.run(image, mask)
 
     def __getstate__(self) -> dict[str, Any]:
         # A session cannot be copied or sent to another process; there it is made anew.
         return {**self.__dict__, "_made": None}
+
+
+class _Model:
+    """A network's model for images of one size, and the sessions that run it."""
+
+    def __init__(self, network: Harmonizer, size: tuple[int, int], threads: int) -> None:
+        from vharm.models.onnx_graph import onnx_model
+
+        self.size = size
+        self.threads = threads
+        self._content = onnx_model(network, *size)
+        self._sessions: dict[int, Any] = {}
+        # A copy, since the model holds the other weights as they are now.
+        self._colours: RegionColours | None = None
+        if network.colours is not None:
+            self._colours = copy.deepcopy(network.colours).cpu().float()
+
+    @torch.no_grad()
+    def run(self, image: Tensor, mask: Tensor) -> Tensor:
+        """Arguments [B,K] of images [B,3,H,W] and masks [B,1,H,W], float32 and contiguous."""
+        inputs = {"image": image, "mask": mask}
+        if self._colours is not None:
+            inputs["colours"] = self._colours(image, mask)
+        # Threads that share a picture wait for each other at every layer, and lose time where
+        # decoding and encoding use the same cores; with a picture each they meet once.
+        parts = min(self.threads, len(image))
+        session = self._session(self.threads if parts == 1 else 1)
+        cut = [torch.tensor_split(x, parts) for x in inputs.values()]
+        feeds = [
+            {name: x.numpy() for name, x in zip(inputs, part, strict=True)}
+            for part in zip(*cut, strict=True)
+        ]
+
+        def arguments(feed: dict[str, Any]) -> Tensor:
+            return torch.from_numpy(session.run(None, feed)[0])
+
+        if parts == 1:
+            return arguments(feeds[0])
+        # Threads cost little beside a network; kept, they would not outlive a fork.
+        with ThreadPoolExecutor(parts - 1) as pool:
+            others = [pool.submit(arguments, feed) for feed in feeds[1:]]
+            return torch.cat([arguments(feeds[0]), *(other.result() for other in others)])
+
+    def _session(self, threads: int) -> Any:
+        """The session whose runs take that many threads each; made when first asked for."""
+        if threads not in self._sessions:
+            import onnxruntime
+
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads
+            options.inter_op_num_threads = 1
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            options.log_severity_level = 3  # errors; they are raised too
+            self._sessions[threads] = onnxruntime.InferenceSession(
+                self._content, options, providers=["CPUExecutionProvider"]
+            )
+        return self._sessions[threads]

@@ -4,9 +4,10 @@
 The graph is written from the modules, not traced. What can be known beforehand is: batch
 normalisations go into their convolutions, both branches of the stem are one convolution over
 (image, mask, 1 - mask), "same" padding is fixed by the size, and the regressor, an affine map, is
-one matrix.
+one matrix. What a network is told of both regions' colours (`RegionColours`) is left to the caller:
+its histograms are scattered sums, which those engines have no fast form of.
 
-Shapes use B batch (left open in the model), C channels, H height, W width, P = H W, K arguments.
+Shapes use B batch (left open in the model), C channels, H height, W width, K arguments.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vharm.models.efficientnet import ConvNorm, Encoder, SqueezeExcite, same_padding
-from vharm.models.regions import BINS, COVARIANCE_SCALE, LEAST_WEIGHT, RegionColours
+from vharm.models.regions import LEAST_WEIGHT
 
 if TYPE_CHECKING:
     from vharm.models.harmonizer import Harmonizer
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 # The oldest pair that has every operator used here, so that older runtimes read the model too.
 OPSET = 17
 IR_VERSION = 8
-
-RAMPS = BINS - 1
-STRIP = 4096
 
 
 def onnx_model(network: Harmonizer, height: int, width: int) -> bytes:
@@ -42,7 +40,9 @@ def onnx_model(network: Harmonizer, height: int, width: int) -> bytes:
 
     Returns:
         A model with the inputs `image` [B,3,height,width] and `mask` [B,1,height,width] and the
-        output `arguments` [B,K], all float32; they mean what `Harmonizer.forward`'s do.
+        output `arguments` [B,K], all float32; they mean what `Harmonizer.forward`'s do. With
+        `network.colours` it has a third input `colours` [B,width], float32: what
+        `network.colours(image, mask)` gives for the same image and mask.
 
     Raises:
         ImportError: the package `onnx` is not installed.
@@ -55,29 +55,27 @@ def onnx_model(network: Harmonizer, height: int, width: int) -> bytes:
     graph = _Graph()
     with torch.no_grad():
         outside = graph.add("Sub", graph.constant(torch.ones(1)), "mask")
-        weights = graph.add("Concat", "mask", outside, axis=1)
-        seen = graph.add("Concat", "image", weights, axis=1)
+        seen = graph.add("Concat", "image", "mask", outside, axis=1)
         features, size = _encoder(graph, network.encoder, seen, (height, width))
     matrix, bias = _affine(network.regressor)
     parts = [graph.add("Flatten", graph.add("GlobalAveragePool", features))]
     if network.colours is not None:
         parts.append(_pooled(graph, features, "mask", (height, width), size))
-        parts.append(_colours(graph, network.colours, "image", weights, (height, width)))
+        parts.append("colours")
         matrix = _interleave(matrix, network.encoder.channels)
     joined = parts[0] if len(parts) == 1 else graph.add("Concat", *parts, axis=1)
-    graph.linear(joined, matrix, bias, output="arguments")
-    shapes = {
-        "image": ["B", 3, height, width],
-        "mask": ["B", 1, height, width],
-        "arguments": ["B", len(network.filters)],
-    }
-    values = {
-        name: onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+    constants = graph.constant(matrix), graph.constant(bias)
+    graph.add("Gemm", joined, *constants, transB=1, output="arguments")
+    shapes = {"image": ["B", 3, height, width], "mask": ["B", 1, height, width]}
+    if network.colours is not None:
+        shapes["colours"] = ["B", network.colours.width]
+    shapes["arguments"] = ["B", len(network.filters)]
+    *inputs, output = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
         for name, shape in shapes.items()
-    }
+    )
     content = onnx.helper.make_graph(
-        graph.nodes, "harmonizer", [values["image"], values["mask"]], [values["arguments"]],
-        graph.constants,
+        graph.nodes, "harmonizer", inputs, [output], graph.constants
     )  # fmt: skip
     model = onnx.helper.make_model(
         content, opset_imports=[onnx.helper.make_opsetid("", OPSET)], producer_name="vharm"
@@ -115,27 +113,9 @@ class _Graph:
         """0 keeps an axis, -1 is worked out."""
         return self.add("Reshape", value, self.constant(torch.tensor(shape)))
 
-    def split(self, value: str, sizes: list[int], axis: int) -> list[str]:
-        import onnx
-
-        if len(sizes) == 1:
-            return [value]
-        outputs = [f"v{len(self.nodes)}_{i}" for i in range(len(sizes))]
-        inputs = [value, self.constant(torch.tensor(sizes))]
-        self.nodes.append(onnx.helper.make_node("Split", inputs, outputs, axis=axis))
-        return outputs
-
-    def linear(self, value: str, matrix: Tensor, bias: Tensor, output: str | None = None) -> str:
-        """[B,n] by a matrix [m,n] and a bias [m] to [B,m]."""
-        constants = self.constant(matrix), self.constant(bias)
-        return self.add("Gemm", value, *constants, transB=1, output=output)
-
     def clip(self, value: str, low: float, high: float) -> str:
         bounds = (self.constant(torch.tensor(bound)) for bound in (low, high))
         return self.add("Clip", value, *bounds)
-
-    def at_least(self, value: str, low: float) -> str:
-        return self.add("Max", value, self.constant(torch.tensor(low)))
 
     def silu(self, value: str) -> str:
         return self.add("Mul", value, self.add("Sigmoid", value))
@@ -245,96 +225,8 @@ def _pooled(
     outside = graph.add("Sub", graph.constant(torch.ones(1)), inside)
     weights = graph.add("Concat", inside, outside, axis=1)
     total = graph.add("ReduceSum", weights, graph.constant(torch.tensor([2])), keepdims=1)
-    share = graph.add("Div", weights, graph.at_least(total, LEAST_WEIGHT))
+    total = graph.add("Max", total, graph.constant(torch.tensor(LEAST_WEIGHT)))
+    share = graph.add("Div", weights, total)
     flat = graph.reshape(features, 0, 0, -1)
     means = graph.add("MatMul", flat, graph.add("Transpose", share, perm=[0, 2, 1]))
     return graph.add("Flatten", means)
-
-
-def _colours(
-    graph: _Graph, colours: RegionColours, image: str, weights: str, size: tuple[int, int]
-) -> str:
-    """[B,width] as `RegionColours` gives it, of an image and the regions' weights [B,2,H,W].
-
-    A soft histogram, cumulated, is what is not yet climbed of the ramps; the histogram itself is
-    their differences. Both go into the first layer's matrix.
-    """
-    pixels = size[0] * size[1]
-    flat = graph.reshape(weights, 0, 2, pixels)
-    climbed = _ramps(graph, image, flat, pixels)
-    total = graph.add("ReduceSum", flat, graph.constant(torch.tensor([2])), keepdims=0)  # [B,2]
-    shared = graph.add("Reciprocal", graph.at_least(total, LEAST_WEIGHT))
-    some = graph.add("Greater", total, graph.constant(torch.tensor(0.0)))
-    safe = graph.add("Where", some, total, graph.constant(torch.tensor(1.0)))
-    parts = [
-        graph.add("Mul", total, shared),
-        graph.add("Flatten", graph.add("Mul", climbed, graph.reshape(shared, 0, 1, 2))),
-        *_moments(graph, image, flat, graph.add("Reciprocal", safe), pixels),
-    ]
-    first, _, second, _ = colours.layers
-    value = graph.add("Concat", *parts, axis=1)
-    value = graph.linear(value, first.weight.double() @ _placing(), first.bias)
-    value = graph.linear(graph.add("Relu", value), second.weight, second.bias)
-    return graph.add("Relu", value)
-
-
-def _ramps(graph: _Graph, image: str, weights: str, pixels: int) -> str:
-    """[B,3 RAMPS,2]: sums over P of clip(v (BINS - 1) - k, 0, 1) under weights [B,2,P].
-
-    In strips: the ramps of a whole picture would pass through memory, those of a strip stay in
-    the cache.
-    """
-    full, rest = divmod(pixels, STRIP)
-    sizes = [STRIP] * full + [rest] * (rest > 0)
-    place = graph.add("Mul", image, graph.constant(torch.tensor(float(RAMPS))))
-    place = graph.reshape(place, 0, 3, 1, pixels)
-    columns = graph.add("Transpose", weights, perm=[0, 2, 1])
-    begin = graph.constant(torch.arange(RAMPS, dtype=torch.float32)[:, None])
-    places, columns = graph.split(place, sizes, axis=3), graph.split(columns, sizes, axis=1)
-    sums = []
-    for strip, column in zip(places, columns, strict=True):
-        ramps = graph.clip(graph.add("Sub", strip, begin), 0.0, 1.0)
-        ramps = graph.reshape(ramps, 0, 3 * RAMPS, -1)
-        sums.append(graph.add("MatMul", ramps, column))
-    return graph.add("Sum", *sums)
-
-
-def _moments(graph: _Graph, image: str, weights: str, share: str, pixels: int) -> tuple[str, str]:
-    """Means [B,2*3] and covariances [B,2*9] under weights [B,2,P]; share is 1 / their sums."""
-    flat = graph.reshape(image, 0, 3, pixels)
-    spread = graph.reshape(weights, 0, 2, 1, pixels), graph.reshape(image, 0, 1, 3, pixels)
-    weighted = graph.reshape(graph.add("Mul", *spread), 0, 6, pixels)
-    share = graph.reshape(share, 0, 2, 1)
-    sums = graph.add("ReduceSum", weighted, graph.constant(torch.tensor([2])), keepdims=0)
-    mean = graph.add("Mul", graph.reshape(sums, 0, 2, 3), share)
-    squares = graph.add("MatMul", weighted, graph.add("Transpose", flat, perm=[0, 2, 1]))
-    squares = graph.add("Mul", graph.reshape(squares, 0, 2, 9), share)
-    outer = graph.add(
-        "MatMul", graph.reshape(mean, 0, 2, 3, 1), graph.reshape(mean, 0, 2, 1, 3)
-    )  # fmt: skip
-    covariance = graph.add("Sub", squares, graph.reshape(outer, 0, 2, 9))
-    return graph.add("Flatten", mean), graph.add("Flatten", covariance)
-
-
-def _placing() -> Tensor:
-    """From what `_colours` puts together to the inputs of `RegionColours.layers`, float64."""
-    width = 2 * 3 * BINS + 3 + 6
-    ramps, mean, covariance = 2, 2 + 6 * RAMPS, 2 + 6 * RAMPS + 6
-    placing = torch.zeros(2 * width, covariance + 18, dtype=torch.float64)
-    upper = [3 * i + j for i in range(3) for j in range(i, 3)]
-    for region in range(2):
-        start = region * width
-        for channel in range(3):
-            for k in range(BINS):
-                below = torch.zeros(covariance + 18, dtype=torch.float64)
-                # All that is in bins up to k: everything, but for what has climbed ramp k.
-                below[region] = 1
-                if k < RAMPS:
-                    below[ramps + 2 * (RAMPS * channel + k) + region] = -1
-                row = start + BINS * channel + k
-                placing[row + 3 * BINS] = below
-                placing[row] = below if k == 0 else below - placing[row + 3 * BINS - 1]
-            placing[start + 6 * BINS + channel, mean + 3 * region + channel] = 1
-        for i, entry in enumerate(upper):
-            placing[start + 6 * BINS + 3 + i, covariance + 9 * region + entry] = COVARIANCE_SCALE
-    return placing

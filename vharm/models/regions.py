@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vharm.ops.statistics import masked_moments
+from vharm.ops.statistics import masked_histogram, masked_moments
 
 BINS = 16
 # Variances of colours in [0,1] are small beside the other inputs.
@@ -37,36 +37,6 @@ def pool_regions(features: Tensor, mask: Tensor) -> Tensor:
     return torch.cat(parts, 1)
 
 
-def histograms(image: Tensor, weight: Tensor, bins: int = BINS) -> Tensor:
-    """Weighted histogram of each channel, [B,C,bins], summing to 1 (0 where nothing counts).
-
-    A value is shared between the two nearest bins, so that small changes of colour show.
-
-    Args:
-        image: [B,C,H,W] in [0,1].
-        weight: [B,1,H,W], not negative.
-        bins: bin k stands for the value k / (bins - 1).
-    """
-    return _counted(*_shared(image, bins), weight, bins)
-
-
-def _shared(image: Tensor, bins: int) -> tuple[Tensor, Tensor]:
-    """The lower of each value's two bins, and the share of the upper one: [B,C,P]."""
-    place = image.flatten(2).clamp(0, 1) * (bins - 1)
-    lower = place.floor().clamp(max=bins - 2)
-    return lower.long(), place - lower
-
-
-def _counted(lower: Tensor, upper_share: Tensor, weight: Tensor, bins: int) -> Tensor:
-    each = weight.flatten(2).expand_as(upper_share)
-    nothing = upper_share.new_zeros(*upper_share.shape[:2], bins)
-    # What goes to the upper bins is gathered in the lower ones too, and moved up in the end: one
-    # set of places for both.
-    upper = nothing.scatter_add(2, lower, each * upper_share)
-    counts = nothing.scatter_add(2, lower, each) - upper + F.pad(upper[..., :-1], (1, 0))
-    return counts / weight.sum((2, 3)).clamp(min=LEAST_WEIGHT)[..., None]
-
-
 class RegionColours(nn.Module):
     """Colours of both regions: histograms, plain and cumulated, means and covariances.
 
@@ -86,10 +56,9 @@ class RegionColours(nn.Module):
         """Image [B,3,H,W] and mask [B,1,H,W], both in [0,1], to [B,width]."""
         image, mask = image.float(), mask.float()
         upper = torch.triu_indices(3, 3, device=image.device)
-        places = _shared(image, BINS)
         parts = []
         for weight in (mask, 1 - mask):
-            counts = _counted(*places, weight, BINS)
+            counts = masked_histogram(image, weight, bins=BINS)
             mean, covariance, _ = masked_moments(image, weight)
             entries = covariance[:, upper[0], upper[1]] * COVARIANCE_SCALE
             parts += [counts.flatten(1), counts.cumsum(2).flatten(1), mean, entries]

@@ -15,7 +15,7 @@ from .filters import (
     filter_statistics,
 )
 from .lut import apply_lut, finish_lut, fit_lut, splat_lut
-from .statistics import gram, masked_moments, patch_balance
+from .statistics import gram, masked_histogram, masked_moments, patch_balance
 from .tokens import (
     foreground_patches,
     pack_patches,
@@ -60,6 +60,7 @@ __all__ = [
     "foreground_patches",
     "gated_mean",
     "gram",
+    "masked_histogram",
     "masked_moments",
     "neighborhood_attention",
     "nonlocal_attention",

@@ -2,7 +2,7 @@
 """The statistics' `torch.library` ops: from schema to the backend's kernel, with gradients.
 
 A backend is a module with the functions `masked_moments`, `gram`, `patch_balance` and, of each, its
-`_backward`.
+`_backward`. `masked_histogram` has a kernel for the CPU alone; its gradient is PyTorch's work.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _backends, _statistics_native
+from . import _backends, _check, _statistics_native
 from ._library import define
 from ._native import why_not_cpp
 from ._triton import triton_module, why_not_triton
+from .reference import statistics as reference
 
 CANDIDATES = (
     _backends.Candidate("triton", why_not_triton),
@@ -24,6 +25,7 @@ CANDIDATES = (
 )
 for _op in ("masked_moments", "gram", "patch_balance"):
     _backends.register(_op, CANDIDATES)
+_backends.register("masked_histogram", CANDIDATES[1:])
 
 
 def _kernels(backend: str) -> Any:
@@ -115,6 +117,82 @@ masked_moments = define(
     _moments_fake,
     backward=_backward,
     setup_context=_setup,
+)
+
+
+# masked_histogram --------------------------------------------------------------------------------
+
+
+def _histogram_run(
+    image: Tensor, mask: Tensor | None, bins: int, nhwc: bool, backend: str
+) -> Tensor:
+    out = _histogram_fake(image, mask, bins, nhwc, backend)
+    if image.numel():
+        _statistics_native.masked_histogram(image, mask, bins, nhwc, out)
+    else:
+        out.zero_()
+    return out
+
+
+def _histogram_fake(
+    image: Tensor, mask: Tensor | None, bins: int, nhwc: bool, backend: str
+) -> Tensor:
+    return image.new_empty((image.shape[0], 3, bins), dtype=torch.float32)
+
+
+def _histogram_backward_run(
+    grad: Tensor, image: Tensor, mask: Tensor | None, counts: Tensor, nhwc: bool,
+    need_image: bool, need_mask: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    found = _histogram_backward_fake(grad, image, mask, counts, nhwc, need_image, need_mask)
+    if not image.numel():
+        return found
+    v, m = (
+        None if t is None
+        else (t.permute(0, 3, 1, 2) if nhwc else t).float() / _check.full_scale(t.dtype)
+        for t in (image, mask)
+    )  # fmt: skip
+    m = torch.ones_like(v[:, :1]) if m is None else m
+    grads = reference.masked_histogram_backward(grad, v, m, counts)
+    for out, value, needed in zip(found, grads, (need_image, need_mask), strict=True):
+        if needed:
+            out.copy_(value.permute(0, 2, 3, 1) if nhwc else value)
+    return found
+
+
+def _histogram_backward_fake(
+    grad: Tensor, image: Tensor, mask: Tensor | None, counts: Tensor, nhwc: bool,
+    need_image: bool, need_mask: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    return (
+        torch.empty_like(image) if need_image else image.new_empty(0),
+        torch.empty_like(mask) if need_mask and mask is not None else image.new_empty(0),
+    )
+
+
+def _histogram_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    image, mask, _, ctx.nhwc, _ = inputs
+    ctx.save_for_backward(image, mask, output)
+
+
+def _histogram_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    need = ctx.needs_input_grad[:2]
+    grads = _histogram_backward_op(grad, *ctx.saved_tensors, ctx.nhwc, *need)
+    return (*(g if needed else None for g, needed in zip(grads, need, strict=True)), *[None] * 3)
+
+
+_histogram_backward_op = define(
+    "masked_histogram_backward(Tensor grad, Tensor image, Tensor? mask, Tensor counts, bool nhwc, "
+    "bool need_image, bool need_mask) -> (Tensor, Tensor)",
+    _histogram_backward_run,
+    _histogram_backward_fake,
+)
+masked_histogram = define(
+    "masked_histogram(Tensor image, Tensor? mask, int bins, bool nhwc, str backend) -> Tensor",
+    _histogram_run,
+    _histogram_fake,
+    backward=_histogram_backward,
+    setup_context=_histogram_setup,
 )
 
 

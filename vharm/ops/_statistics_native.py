@@ -35,6 +35,14 @@ def masked_moments_backward(
     )  # fmt: skip
 
 
+def masked_histogram(
+    image: Tensor, mask: Tensor | None, bins: int, nhwc: bool, out: Tensor
+) -> None:
+    layout = "NHWC" if nhwc else "NCHW"
+    view = image_view(image, layout), mask_view(mask, layout, 1.0)
+    cpu_module().masked_histogram(*view, bins, out.data_ptr(), threads())
+
+
 def gram(tokens: Tensor, cu_seqlens: Tensor, out: Tensor) -> None:
     """Tokens of other types than float32 are copied."""
     tokens, (sequences, c, _) = tokens.float().contiguous(), out.shape

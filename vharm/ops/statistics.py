@@ -3,6 +3,7 @@
 
 Bytes moved per pixel by `masked_moments`: one read of the image and the mask, uint8 RGB with a
 float mask 7 B, float32 16 B; the backward pass reads them once more and writes the gradients.
+`masked_histogram` reads the same once; two operations a bin and sample are what it costs.
 `patch_balance` reads the image once (float32 12 B), backward reads it and writes the gradient.
 `gram` is K C^2 multiplications for K tokens of C channels, its gradient twice that.
 """
@@ -43,14 +44,50 @@ def masked_moments(
         _check.mask(op, mask, size, layout, image.device)
     chosen = _backends.choose(op, image.device, image.dtype)
     if chosen == "reference":
-        v = _as_float(_nchw(image, layout), image)
-        m = v.new_ones(size[0], 1, *size[1:])
-        if mask is not None:
-            m = _nchw(mask, layout).to(v.dtype) / _check.full_scale(mask.dtype)
-        return reference.masked_moments(v, m)
+        return reference.masked_moments(*_planes(image, mask, layout))
     if mask is not None and mask.dtype == torch.float64:
         mask = mask.float()
     return _statistics_library.masked_moments(image, mask, layout == "NHWC", chosen)
+
+
+def masked_histogram(
+    image: Tensor, mask: Tensor | None, *, bins: int = 16, layout: str = "NCHW"
+) -> Tensor:
+    """Soft histogram of each channel of an image, weighted by a mask.
+
+    Bin k stands for the value k / (bins - 1). A value, clamped to [0,1], is shared by the two
+    nearest bins in proportion to its nearness, so that small changes of colour show.
+
+    Args:
+        image: RGB `[N,3,H,W]` (or `[N,H,W,3]`), uint8/uint16 full scale (taken as [0,1]) or float.
+        mask: `[N,1,H,W]` (or `[N,H,W,1]`), bool, uint8/uint16 full scale, or float in [0,1];
+            None means all ones.
+        bins: 2 or more.
+        layout: "NCHW" or "NHWC".
+
+    Returns:
+        `[N,3,bins]` float32 (float64 for float64 images); each channel's sum to 1, or to 1e4 times
+        the mask's sum where that is below 1e-4: all zero where the mask is empty. On the CPU the
+        result does not depend on the thread count. Gradients flow to `image` and `mask` (float
+        ones). A NaN is ignored where the mask is 0; elsewhere its channel's histogram holds NaN.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what was expected and what came.
+    """
+    op = "masked_histogram"
+    size = _check.image(op, image, layout)
+    if mask is not None:
+        _check.mask(op, mask, size, layout, image.device)
+    if isinstance(bins, bool) or not isinstance(bins, int):
+        raise TypeError(f"{op}: bins must be an int, got {type(bins).__name__}")
+    if bins < 2:
+        raise ValueError(f"{op}: bins must be 2 or more, got {bins}")
+    chosen = _backends.choose(op, image.device, image.dtype)
+    if chosen == "reference":
+        return reference.masked_histogram(*_planes(image, mask, layout), bins)
+    if mask is not None and mask.dtype == torch.float64:
+        mask = mask.float()
+    return _statistics_library.masked_histogram(image, mask, bins, layout == "NHWC", chosen)
 
 
 def gram(tokens: Tensor, cu_seqlens: Tensor) -> Tensor:
@@ -114,6 +151,14 @@ def patch_balance(image: Tensor, *, reduction: str = "mean", layout: str = "NCHW
 
 def _nchw(tensor: Tensor, layout: str) -> Tensor:
     return tensor if layout == "NCHW" else tensor.permute(0, 3, 1, 2)
+
+
+def _planes(image: Tensor, mask: Tensor | None, layout: str) -> tuple[Tensor, Tensor]:
+    """Image [N,3,H,W] and mask [N,1,H,W] as the reference takes them."""
+    v = _as_float(_nchw(image, layout), image)
+    if mask is None:
+        return v, torch.ones_like(v[:, :1])
+    return v, _nchw(mask, layout).to(v.dtype) / _check.full_scale(mask.dtype)
 
 
 def _as_float(tensor: Tensor, image: Tensor) -> Tensor:

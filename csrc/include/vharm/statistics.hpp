@@ -11,6 +11,12 @@ namespace vharm {
 VHARM_API Status masked_moments(const ImageView& image, const MaskView& mask, float* mean,
                                 float* covariance, float* weight, int threads);
 
+// out [n, 3, bins]: soft histograms of each channel under the mask, bin k at k / (bins - 1),
+// divided by the mask's sum or 1e-4, whichever is more. Values are clamped to [0, 1]; bins is at
+// least 2.
+VHARM_API Status masked_histogram(const ImageView& image, const MaskView& mask, int bins,
+                                  float* out, int threads);
+
 // Takes the gradients of the three results and the results themselves. grad_image and grad_mask
 // may have data == nullptr.
 VHARM_API Status masked_moments_backward(const float* grad_mean, const float* grad_covariance,
