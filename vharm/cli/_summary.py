@@ -49,6 +49,8 @@ def lines(report: Report, files: dict[str, str]) -> list[str]:
         out.append(f"new shots at frame{'s' if len(report.cuts) > 1 else ''} {listed}")
     if report.empty_masks:
         out.append(f"{report.empty_masks} frames had an empty mask and passed through untouched")
+    if report.copied:
+        out.append(f"{report.copied} of them were copied as they came, not encoded again")
     width = max(map(len, files))
     return out + [f"  {name:<{width}}  {path}" for name, path in files.items()]
 
@@ -58,7 +60,7 @@ def as_json(report: Report, files: dict[str, str]) -> str:
     data: dict[str, Any] = {
         name: getattr(report, name)
         for name in ("method", "temporal", "frames", "seconds", "fps", "stages",
-                     "estimated", "empty_masks", "mask_confidence", "mask_area", "cuts",
+                     "estimated", "empty_masks", "copied", "mask_confidence", "mask_area", "cuts",
                      "flicker", "looks", "warnings")
     }  # fmt: skip
     return json.dumps({**data, "files": files}, indent=2)

@@ -60,16 +60,20 @@ def frame_from_av(picture: Any, index: int = 0, *, image: bool = False) -> Frame
     )
 
 
+def unchanged_picture(frame: Frame) -> Any:
+    """The ``av.VideoFrame`` of a Frame that is still what a decoder gave; else None."""
+    picture, *made = frame.source or (None,)
+    # A frame changed by dataclasses.replace no longer is what the decoder gave.
+    now = (frame.planes, frame.alpha, frame.color)
+    return picture if all(a is b for a, b in zip(made, now, strict=False)) else None
+
+
 def make_av_frame(frame: Frame) -> Any:
     """Make an ``av.VideoFrame`` of a Frame, with its colour tags and time stamp.
 
     A frame that is still what a decoder gave hands that picture back without a copy.
     """
-    picture, *made = frame.source or (None,)
-    # A frame changed by dataclasses.replace no longer is what the decoder gave.
-    if picture is not None:
-        now = (frame.planes, frame.alpha, frame.color)
-        picture = picture if all(a is b for a, b in zip(made, now, strict=True)) else None
+    picture = unchanged_picture(frame)
     if picture is None:
         name = format_of_color(frame.color, frame.alpha is not None)
         picture = _new_picture(frame, name)

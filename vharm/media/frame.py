@@ -147,6 +147,8 @@ class Frame:
     time: float = 0.0
     alpha: np.ndarray | None = None
     matte: Any = None
+    # The decoder's picture and the packet it came in, where packets stand alone (``standalone``).
+    packet: tuple | None = field(default=None, repr=False)
     # The decoder's picture with the planes, alpha and color that were made of it.
     source: tuple | None = field(default=None, repr=False)
 

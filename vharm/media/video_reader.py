@@ -14,6 +14,7 @@ from .exif import matrix_of_rotation
 from .formats import frame_from_av
 from .frame import Frame
 from .reader import Reader, Template
+from .standalone import PacketsByTime
 
 _HALF_A_MILLISECOND = Fraction(1, 2000)
 
@@ -109,12 +110,15 @@ class VideoReader(Reader):
         """Decode from start to end; pts are the stream's own, made up where it has none."""
         av = require_av()
         count, time, last = 0, 0.0, 0.0
+        packets = PacketsByTime(stream.codec_context.name)
         try:
             if self._start:
                 offset = int((self._start + self._origin) / stream.time_base)
                 container.seek(offset, stream=stream, backward=True)
             for packet in container.demux(stream):
+                packets.keep(packet)
                 for picture in packet.decode():
+                    came_in = packets.take(picture)
                     moment = self._moment(picture, stream, count)
                     last = float(moment)
                     if self._start is not None and moment < self._start - _HALF_A_MILLISECOND:
@@ -126,8 +130,11 @@ class VideoReader(Reader):
                     if count == 0:
                         self._seen = _side_information(picture)
                     count, time = count + 1, float(moment)
-                    yield frame_from_av(picture, count - 1)
+                    frame = frame_from_av(picture, count - 1)
+                    frame.packet = came_in
                     del picture
+                    yield frame
+                    del frame
         except av.FFmpegError as error:
             raise _broken(container.name, count, time, f"{error.strerror}") from error
         if last or not self._start:

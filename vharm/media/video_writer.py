@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from .frame import MATRIX_TAGS, ColorSpec, Frame
 from .pixel_formats import color_of_format
 from .reader import Template
 from .remux import PacketCopier, copy_chapters, portable_metadata
+from .standalone import PacketOrder, may_copy, packet_of
 from .writer import Writer
 
 _CONTAINER_OPTIONS = ("movflags", "brand", "write_tmcd", "use_editlist", "video_track_timescale")
@@ -40,6 +42,7 @@ class VideoWriter(Writer):
         self._stream: Any = None
         self._copier: PacketCopier | None = None
         self._last_pts: int | None = None
+        self._order: PacketOrder | None = None
         self._container: Any = None
         options = settings["options"]
         moved = {key: str(options.pop(key)) for key in _CONTAINER_OPTIONS if key in options}
@@ -86,6 +89,8 @@ class VideoWriter(Writer):
         self._size = (width, height)
         self._color = _written_color(encoding.pixel_format, width, height, color)
         self._format = encoding.pixel_format
+        if may_copy(encoding, template, self.path.suffix.lower(), self._settings):
+            self._order = PacketOrder(self._mux)
         context.colorspace = self._color.matrix_tag
         context.color_range = self._color.range_tag
         context.color_trc = self._color.transfer_tag
@@ -140,13 +145,35 @@ class VideoWriter(Writer):
             raise ValueError(
                 f"frame: expected {self._size[0]}x{self._size[1]}, got {frame.width}x{frame.height}"
             )
+        pts, duration = self._times(frame)
+        if self._order is not None:
+            packet = packet_of(frame)
+            if packet is not None:
+                self._order.copied(self._copy_of(packet, pts, duration))
+                self.copied_count += 1
+                return
+            self._order.expect()
         picture = make_av_frame(frame)
         picture = to_format(picture, self._format, frame.color, self._color)
-        self._stamp(picture, frame)
-        for packet in self._stream.encode(picture):
-            self._mux(packet)
+        picture.time_base, picture.pts, picture.duration = self._clock, pts, duration
+        self._take(self._stream.encode(picture))
 
-    def _stamp(self, picture: Any, frame: Frame) -> None:
+    def _copy_of(self, packet: Any, pts: int, duration: int) -> Any:
+        copy = require_av().Packet(bytes(packet))
+        copy.time_base, copy.pts, copy.dts, copy.duration = self._clock, pts, pts, duration
+        copy.stream, copy.is_keyframe = self._stream, True
+        return copy
+
+    def _take(self, packets: Iterable[Any]) -> None:
+        """What the encoder has given."""
+        for packet in packets:
+            if self._order is None:
+                self._mux(packet)
+            else:
+                self._order.encoded(packet)
+
+    def _times(self, frame: Frame) -> tuple[int, int]:
+        """Time stamp and duration in units of the stream's clock."""
         count = self.frame_count
         if self._forced_rate is not None or frame.pts is None or frame.time_base is None:
             rate = self._forced_rate or self._template.frame_rate
@@ -164,7 +191,7 @@ class VideoWriter(Writer):
             )
             pts = self._last_pts + 1
         self._last_pts = pts
-        picture.time_base, picture.pts, picture.duration = self._clock, pts, duration
+        return pts, duration
 
     def _mux(self, packet: Any) -> None:
         if self._copier is not None and packet.dts is not None:
@@ -172,8 +199,7 @@ class VideoWriter(Writer):
         self._container.mux(packet)
 
     def _finish(self) -> None:
-        for packet in self._stream.encode(None):
-            self._mux(packet)
+        self._take(self._stream.encode(None))
         if self._copier is not None:
             self._copier.advance(None)
             self._copier.close()

@@ -22,12 +22,14 @@ class Writer:
 
     Used in ``with``, it is closed at the end and aborted by any exception, Ctrl-C included.
     warnings: what could not be kept, one sentence each. frame_count: frames written so far.
+    copied_count: those of them that were copied as they came and not encoded again.
     """
 
     def __init__(self, path: Path, partial: Path) -> None:
         self.path = path
         self.warnings: list[str] = []
         self.frame_count = 0
+        self.copied_count = 0
         self._partial = partial
         self._open = True
         # Also at interpreter exit: nothing half-written stays behind.

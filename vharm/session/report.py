@@ -30,6 +30,8 @@ class Report:
         estimated: frames on which a Look was estimated (see `Session`, `estimate_every`); 0 where
             Looks were given.
         empty_masks: frames whose mask was all zero; they passed through untouched.
+        copied: frames that were untouched and are in the output as they came, not encoded again;
+            only of codecs whose pictures stand alone (ProRes, MJPEG).
         cuts: indices of frames that begin a new shot.
         flicker: standard deviation over time, within shots, of the mean foreground colour's
             change (output minus input, root mean square over R, G, B, on a 0-255 scale); None
@@ -50,6 +52,7 @@ class Report:
     stages: dict[str, float] = field(default_factory=dict)
     estimated: int = 0
     empty_masks: int = 0
+    copied: int = 0
     cuts: list[int] = field(default_factory=list)
     flicker: float | None = None
     looks: str = ""

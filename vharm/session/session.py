@@ -208,6 +208,7 @@ class Session:
             writer.abort()
             raise
         report.seconds = time.perf_counter() - begin
+        report.copied = getattr(writer, "copied_count", 0)
         report.warnings += [w for w in getattr(writer, "warnings", []) if w not in report.warnings]
         return report
 
