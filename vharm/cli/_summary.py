@@ -50,7 +50,7 @@ def lines(report: Report, files: dict[str, str]) -> list[str]:
     if report.empty_masks:
         out.append(f"{report.empty_masks} frames had an empty mask and passed through untouched")
     if report.copied:
-        out.append(f"{report.copied} of them were copied as they came, not encoded again")
+        out.append(f"{report.copied} untouched frames were copied as they came, not encoded again")
     width = max(map(len, files))
     return out + [f"  {name:<{width}}  {path}" for name, path in files.items()]
 
