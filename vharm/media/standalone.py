@@ -51,7 +51,7 @@ def may_copy(
         suffix: of what is written, in lower case.
         settings: what was asked for; whoever asks for a quality wants it throughout.
     """
-    asked = any(settings.get(name) for name in ("crf", "preset", "options"))
+    asked = settings.get("crf") is not None or settings.get("preset") or settings.get("options")
     if asked or template.codec not in CODECS or template.interlaced or not template.profile:
         return False
     encoder = require_av().Codec(encoding.codec, "w")
