@@ -187,7 +187,7 @@ def plot(path: Path, tables: Sequence[Table]) -> None:
     except ImportError:
         return
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     heights = [len(table.rows) for table in tables]
     figure, axes = pyplot.subplots(
@@ -200,6 +200,8 @@ def plot(path: Path, tables: Sequence[Table]) -> None:
         axis.barh(names, values, color=colors)
         axis.set_xscale("log")
         axis.set_title(table.title, fontsize=9, loc="left")
+        # The bars carry their numbers; those between powers of ten would run into each other.
+        axis.xaxis.set_minor_formatter(ticker.NullFormatter())
         axis.tick_params(labelsize=8)
         for y, value in enumerate(values):
             axis.text(value, y, f" {value:.2f} ms", va="center", fontsize=7)
