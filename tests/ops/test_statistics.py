@@ -7,7 +7,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import assert_close, assert_gradient_close, backends, images, masks, natural
+from strategies import (
+    assert_close,
+    assert_gradient_close,
+    backends,
+    images,
+    library_samples,
+    masks,
+    natural,
+)
 from torch import Tensor
 
 from vharm import ops
@@ -179,18 +187,6 @@ def test_dividing_by_weight_less_one_is_noticed(device):
 
 
 # ---- torch.library ------------------------------------------------------------------------------
-
-
-def library_samples() -> dict[str, Tensor]:
-    v = natural(2, 8, 9, seed=0)
-    return {
-        "contiguous": v,
-        "transposed": v.transpose(2, 3).contiguous().transpose(2, 3),
-        "channels_last": v.contiguous(memory_format=torch.channels_last),
-        "sliced": natural(2, 16, 20, seed=0)[:, :, ::2, 1:19:2],
-        "expanded": natural(1, 8, 9, seed=0).expand(2, 3, 8, 9),
-        "empty": v[:, :, :0],
-    }
 
 
 @pytest.mark.parametrize("sample", library_samples())

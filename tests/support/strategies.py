@@ -179,3 +179,16 @@ def poison(tensor: Tensor) -> Tensor:
     if tensor.is_floating_point():
         return tensor.fill_(float("nan"))
     return tensor.fill_(113)
+
+
+def library_samples() -> dict[str, Tensor]:
+    """Images [2,3,h,w] of every kind of memory, for `torch.library.opcheck`."""
+    v = natural(2, 8, 9, seed=0)
+    return {
+        "contiguous": v,
+        "transposed": v.transpose(2, 3).contiguous().transpose(2, 3),
+        "channels_last": v.contiguous(memory_format=torch.channels_last),
+        "sliced": natural(2, 16, 20, seed=0)[:, :, ::2, 1:19:2],
+        "expanded": natural(1, 8, 9, seed=0).expand(2, 3, 8, 9),
+        "empty": v[:, :, :0],
+    }

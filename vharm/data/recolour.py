@@ -79,13 +79,15 @@ def jittered(clips: Tensor, jitter: float, sources: Sequence[torch.Generator]) -
 
 
 def filter_clips(clips: Tensor, arguments: Tensor, filters: Sequence[str]) -> Tensor:
-    """Filters over clips [N,T,3,H,W], arguments [N,K].
+    """Filters over clips [N,T,3,H,W], arguments [N,K], or [N,T,K] for each frame.
 
     The means that filters need are shared by a clip's frames, so that it does not flicker.
     """
     count, frames = clips.shape[:2]
     flat = clips.flatten(0, 1)
-    each = arguments.to(clips.device).repeat_interleave(frames, 0)
+    if arguments.ndim == 2:
+        arguments = arguments[:, None].expand(-1, frames, -1)
+    each = arguments.to(clips.device).flatten(0, 1)
     means = ops.filter_statistics(flat, each, filters=filters)
     means = means.unflatten(0, (count, frames)).mean(1).repeat_interleave(frames, 0)
     changed = ops.filter_chain(flat, None, each, filters=filters, statistics=means)
@@ -119,7 +121,10 @@ def reverse_filters(
     whole = composite = image
     for k in reversed(range(len(filters))):
         targets.append(composite)
-        whole = _filtered(whole, arguments[:, k : k + 1], filters[k : k + 1], one_clip)
+        # As one clip, or each picture a clip of its own.
+        axis = 0 if one_clip else 1
+        turned = (tensor.unsqueeze(axis) for tensor in (whole, arguments[:, k : k + 1]))
+        whole = filter_clips(*turned, filters[k : k + 1]).squeeze(axis)
         composite = torch.where(mask > 0, mask * whole + (1 - mask) * image, image)
     return composite, torch.stack(targets[::-1], 1)
 
@@ -175,8 +180,8 @@ def random_colour(image: Tensor, mask: Tensor, source: torch.Generator) -> Tenso
         uint8, of the shape given.
     """
     frames = image if image.ndim == 4 else image[None]
-    arguments = draw_arguments(source, APPEARANCE_FILTERS).expand(len(frames), -1)
-    changed = _filtered(frames, arguments, APPEARANCE_FILTERS, one_clip=True)
+    arguments = draw_arguments(source, APPEARANCE_FILTERS)[None]
+    changed = filter_clips(frames[None], arguments, APPEARANCE_FILTERS)
     return changed.reshape(image.shape)
 
 
@@ -289,13 +294,6 @@ class Recoloured:
         others = len(self.scenes)
         other = self.scenes[(index + 1 + seeding.integer(source, max(others - 1, 1))) % others]
         return colour_statistics(other.frames[0].float() / 255, other.masks[0].float() / 255)
-
-
-def _filtered(image: Tensor, arguments: Tensor, filters: Sequence[str], one_clip: bool) -> Tensor:
-    means = ops.filter_statistics(image, arguments, filters=filters)
-    if one_clip:
-        means = means.mean(0, keepdim=True).expand_as(means)
-    return ops.filter_chain(image, None, arguments, filters=filters, statistics=means)
 
 
 def _bytes(composite: Tensor, scene: Scene) -> Tensor:

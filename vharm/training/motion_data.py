@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ SHARES = (1.0, 1.0, 0.0)
 
 
 class MotionData(NamedTuple):
-    """What a recipe of clips trains on, what it is judged by, and how both are recoloured."""
+    """What a recipe of clips trains on, what it is judged by, and how the first is recoloured."""
 
     training: DancingBatches
     held: HeldClips
@@ -89,20 +90,21 @@ def open_motion(
     scenes = motion_scenes(found.scenes, config.size)
     if borrowed:
         scenes = _with_borrowed(found.scenes, config.data, scenes.size, config.seed)
-    colours = motion_colours(config.luts, shares, scenes)
-    gentle = motion_colours(config.luts, shares, scenes, mild)
+    colours = motion_colours(config.luts, shares, scenes, mild)
+    full = copy.copy(colours)
+    full.mild = 0.0
     common: dict[str, Any] = {
         "min_coverage": coverage[0], "max_coverage": coverage[1], "limits": limits,
     }  # fmt: skip
     training = DancingBatches(
-        scenes, config.size, gentle, frames=frames, seed=config.seed, least_crop=least_crop,
+        scenes, config.size, colours, frames=frames, seed=config.seed, least_crop=least_crop,
         jitter=jitter, **common,
     )  # fmt: skip
     still = DancingBatches(
-        Cached(_Scenes(kept), config.size), config.size, colours, frames=held_frames or frames,
+        Cached(_Scenes(kept), config.size), config.size, full, frames=held_frames or frames,
         seed=VALIDATION_SEED, least_crop=1.0, flip=False, **common,
     )  # fmt: skip
-    return MotionData(training, HeldClips(still, held), gentle)
+    return MotionData(training, HeldClips(still, held), colours)
 
 
 def motion_scenes(scenes: Cached, size: int) -> Cached:
