@@ -24,8 +24,7 @@ FAST = "harmonizer+side=192"
 FASTER_PRESETS = ("superfast", "ultrafast")
 LEAST_SHARE = {1: 0.6, 5: 0.8}
 LEAST_OVER_EAGER = 5.0
-MOST_MEMORY = 0.6e9
-"""Beside decode and encode alone, of which x264 at 4K holds most."""
+MOST_MEMORY = 1.5e9
 
 trained = "harmonizer" in {row.name for row in methods.describe() if row.available}
 
@@ -67,7 +66,7 @@ def check_agreement(found: bench.Agreement) -> None:
     0.02, so that the difference grows with the change.
     """
     assert found.moved > 3 * found.colour, "nothing was changed: agreement would mean nothing"
-    assert found.colour < 1.5 + found.moved / 10
+    assert found.colour < 1 + found.moved / 10
     assert found.psnr > 34
 
 
@@ -81,8 +80,7 @@ def check_aims(size: str, results: list[bench.Measured]) -> None:
         fast = by_case[bench.Case("harmonize", FAST, every)]
         if size == "1080p":
             assert bench.Share.of(fast, results[0]).wall >= share
-        peak = by_case[bench.Case("harmonize", "harmonizer", every)].peak
-        assert peak - results[0].peak < MOST_MEMORY
+        assert by_case[bench.Case("harmonize", "harmonizer", every)].peak < MOST_MEMORY
     ours = by_case[bench.Case("harmonize", "harmonizer")]
     assert ours.fps / peer.fps >= LEAST_OVER_EAGER
 

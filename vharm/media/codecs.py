@@ -13,7 +13,7 @@ from .reader import Template
 
 # Constant quality for each encoder that has it: about visually lossless.
 _CRF = {"libx264": 18, "libx265": 18, "libvpx-vp9": 24, "libsvtav1": 24, "libaom-av1": 24}
-# Hardware encoders call it otherwise, and without it aim at bit rates made for video calls.
+# Hardware encoders call it otherwise, and without it aim at FFmpeg's low default bit rates.
 _HARDWARE_CRF = 20
 _HARDWARE_QUALITY = {
     "nvenc": {"rc": "vbr", "cq": "{}", "b": "0"},
