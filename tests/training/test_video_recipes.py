@@ -228,6 +228,20 @@ def test_issam_learns_a_little_and_exports(data, tmp_path):
     assert losses[-1] < 0.6 * losses[0]
 
 
+def test_composites_of_issam_are_made_by_the_filters_asked_for(data, tmp_path):
+    trainer, _ = train("issam", data, tmp_path, width=4, filters=("hue",), shares=(1.0, 0.0, 0.0))
+    batch = trainer.recipe.collate([trainer.recipe.training_set()[0, i] for i in range(4)])
+    made = trainer.recipe.composer(*batch.to(torch.device("cpu")))
+    # Of all filters that one leaves luma, unless a channel is clipped. Soft edges hide clipping.
+    free = ((made.composite > 0) & (made.composite < 1)).all(1) & (made.mask[:, 0] == 1)
+    before, after = (
+        torch.einsum("nchw,c->nhw", picture, torch.tensor([0.2126, 0.7152, 0.0722]))[free]
+        for picture in (made.target, made.composite)
+    )
+    torch.testing.assert_close(after, before, atol=1e-3, rtol=0)
+    assert (made.composite - made.target).abs().mean() > 1e-3
+
+
 def test_a_backbone_comes_along_to_the_second_stage(data, tmp_path):
     torch.manual_seed(0)
     donor, path = Harmonizer(config=EncoderConfig.lite()), tmp_path / "donor.safetensors"
@@ -422,6 +436,8 @@ def test_a_base_without_nonlocal_blocks_serves_one_that_has_them(tmp_path):
         ("issam", {"size": 36}, "input_size: expected a multiple of 8"),
         ("issam", {"temporal": -1.0}, "temporal: expected 0 or more"),
         ("issam", {"shares": (0.0, 1.0, 0.0)}, "luts: expected look-up tables"),
+        ("issam", {"filters": ("hue", "glow")}, "filters: expected names out of .*, got 'glow'"),
+        ("harmonizer", {"filters": ("glow",)}, "filters: expected names out of .*, got 'glow'"),
         ("chen", {"flow": "raft"}, "flow: expected one of dis, spynet, none, got 'raft'"),
         ("chen", {"frames": 4}, "frames: expected an odd number"),
         ("co2net", {}, "base: expected the weights of an iS2AM, got none"),

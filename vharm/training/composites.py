@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from vharm.data.composing import Composer
 from vharm.data.luts import Lut, resampled
+from vharm.data.recolour import RANGES
 from vharm.ops.filters import DEFAULT_FILTERS
 
 from .config import ConfigError, TrainingConfig, check_share
@@ -63,8 +64,11 @@ def make_composer(
     that `has_composites` of its own filters alone, which know their stages.
 
     Raises:
-        ConfigError: a share of tables was asked for, and there are none.
+        ConfigError: a share of tables was asked for, and there are none; an unknown filter.
     """
+    unknown = [name for name in filters if name not in RANGES]
+    if unknown:
+        raise ConfigError(f"filters: expected names out of {', '.join(RANGES)}, got {unknown[0]!r}")
     shares = config.shares
     if shares == SHARES and has_composites:
         shares = FILTERS_ONLY

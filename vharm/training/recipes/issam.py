@@ -36,6 +36,8 @@ class IssamConfig(CompositeConfig):
 
     Attributes:
         width, depth, nonlocal_levels, window: of the network, see `vharm.models.Issam`.
+        filters: turn the colours of composites made by filters; all of `vharm.ops.FILTERS` may be
+            taken, as nothing is learned about them.
         backbone: trained weights whose encoder's features join the network's (a Harmonizer's, or
             an ImageNet checkpoint of EfficientNet-Lite0), see `vharm.models.Issam`; "" for none.
         start: weight file of the same network to start from; "" for none.
@@ -52,6 +54,7 @@ class IssamConfig(CompositeConfig):
     depth: int = 4
     nonlocal_levels: tuple[int, ...] = ()
     window: int = 4
+    filters: tuple[str, ...] = DEFAULT_FILTERS
     backbone: str = ""
     start: str = ""
     temporal: float = 0.0
@@ -81,7 +84,7 @@ class IssamRecipe(Recipe):
             borrowed=config.borrowed, least_crop=config.least_crop, own=config.own,
         )  # fmt: skip
         luts = load_luts(config.luts, "train") if config.luts else ()
-        self.composer = make_composer(config, luts)
+        self.composer = make_composer(config, luts, config.filters)
         self._pictures = pictures
         self._pairs: DancingBatches | None = None
         if config.temporal:
