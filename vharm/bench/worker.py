@@ -8,8 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from .cases import Case, Clip, Runner
+from .cases import Case, Clip
 from .measure import peak_memory
+from .runner import Runner
 
 WARM_UP = 0.2
 """Seconds of the clip that are run before anything is timed."""

@@ -10,7 +10,6 @@ C channels, H height, W width.
 
 from __future__ import annotations
 
-from os import PathLike
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vharm.models.issam import Issam, Painted, initialise
-from vharm.models.weights import WeightsError, load_weights
+from vharm.models.network import Network
 from vharm.ops.attention import gated_mean
 from vharm.ops.warp import flow_warp
 
@@ -71,7 +70,7 @@ class ResidualBlock(nn.Module):
         return features + self.convs(features)
 
 
-class Chen(nn.Module):
+class Chen(Network):
     """Harmonizes the current frame of a window.
 
     Args:
@@ -192,7 +191,6 @@ class Chen(nn.Module):
         return self.base.denormalise(current.normalised + made if self.residual else made)
 
     def settings(self) -> dict[str, Any]:
-        """What a weight file must say about the network to rebuild it, as plain JSON values."""
         return {
             "base": self.base.settings(),
             "frames": self.frames,
@@ -202,21 +200,6 @@ class Chen(nn.Module):
             "blocks": self.blocks,
             "channels": self.channels,
         }
-
-    @classmethod
-    def from_weights(cls, path: str | PathLike[str]) -> Chen:
-        """Build the network a weight file describes and fill it; returned in eval mode.
-
-        Raises:
-            WeightsError: the file cannot be used; the message says why.
-        """
-        weights = load_weights(path, architecture=cls.architecture)
-        try:
-            model = cls(**weights.config)
-        except (TypeError, ValueError) as error:
-            raise WeightsError(f"{path}: bad configuration in the header: {error}") from error
-        weights.load_into(model)
-        return model.eval()
 
     def _check(self, frames: Tensor, masks: Tensor, flows: Tensor) -> None:
         for name, value in (("frames", frames), ("masks", masks), ("flows", flows)):

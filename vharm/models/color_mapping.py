@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from os import PathLike
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vharm.models.issam import HEAD_GAIN, initialise
-from vharm.models.weights import WeightsError, load_weights
+from vharm.models.network import Network
 from vharm.ops.lut import apply_lut, splat_lut
 
 SIZE = 33
@@ -103,7 +102,7 @@ class WindowTable:
         return torch.where(seen > LEAST_WEIGHT, mapped, fallback)
 
 
-class Refinement(nn.Module):
+class Refinement(Network):
     """Joins the base network's picture with the one the table gives.
 
     Args:
@@ -140,20 +139,4 @@ class Refinement(nn.Module):
         return keep * composite + (1 - keep) * self.colour(joined)
 
     def settings(self) -> dict[str, Any]:
-        """What a weight file must say about the network to rebuild it, as plain JSON values."""
         return {"features": self.features, "channels": self.channels}
-
-    @classmethod
-    def from_weights(cls, path: str | PathLike[str]) -> Refinement:
-        """Build the network a weight file describes and fill it; returned in eval mode.
-
-        Raises:
-            WeightsError: the file cannot be used; the message says why.
-        """
-        weights = load_weights(path, architecture=cls.architecture)
-        try:
-            model = cls(**weights.config)
-        except (TypeError, ValueError) as error:
-            raise WeightsError(f"{path}: bad configuration in the header: {error}") from error
-        weights.load_into(model)
-        return model.eval()

@@ -8,8 +8,7 @@ Video Harmonization" (ECCV 2022), sections 3.1 and 3.2.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from os import PathLike
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vharm.models.efficientnet import Encoder, EncoderConfig
+from vharm.models.network import Network
 from vharm.models.regions import RegionColours, pool_regions
-from vharm.models.weights import WeightsError, load_weights
 from vharm.ops.filters import DEFAULT_FILTERS
 
 INPUT_SIZE = 256
@@ -77,7 +76,7 @@ class Regressor(nn.Module):
         return torch.cat(arguments, 1)
 
 
-class Harmonizer(nn.Module):
+class Harmonizer(Network):
     """Network that reads filter arguments off a composite.
 
     The default configuration has 4,726,882 parameters and the published network's layout.
@@ -161,7 +160,6 @@ class Harmonizer(nn.Module):
         return image, mask
 
     def settings(self) -> dict[str, Any]:
-        """What a weight file must say about the network to rebuild it, as plain JSON values."""
         return {
             "filters": list(self.filters),
             "cascade": self.cascade,
@@ -171,23 +169,9 @@ class Harmonizer(nn.Module):
         }
 
     @classmethod
-    def from_weights(cls, path: str | PathLike[str]) -> Harmonizer:
-        """Build the network a weight file describes and fill it; returned in eval mode.
-
-        A published checkpoint describes nothing and is taken for the default network.
-
-        Raises:
-            WeightsError: the file cannot be used; the message says why.
-        """
-        weights = load_weights(path, architecture=cls.architecture)
-        settings = dict(weights.config)
-        try:
-            encoder = EncoderConfig.from_dict(settings.pop("encoder", {}))
-            model = cls(config=encoder, **settings)
-        except (TypeError, ValueError) as error:
-            raise WeightsError(f"{path}: bad configuration in the header: {error}") from error
-        weights.load_into(model)
-        return model.eval()
+    def from_settings(cls, settings: Mapping[str, Any]) -> Harmonizer:
+        others = dict(settings)
+        return cls(config=EncoderConfig.from_dict(others.pop("encoder", {})), **others)
 
 
 def _resize(image: Tensor, size: int) -> Tensor:

@@ -7,7 +7,6 @@ Harmonization Using Adversarial Networks" (IEEE TIP 29, 2020), section III.
 
 from __future__ import annotations
 
-from os import PathLike
 from typing import Any
 
 import torch
@@ -15,8 +14,8 @@ from torch import Tensor, nn
 
 from vharm.models.efficientnet import EncoderConfig
 from vharm.models.encoded_unet import EncodedUNet
+from vharm.models.network import Network
 from vharm.models.unet import UNet
-from vharm.models.weights import WeightsError, load_weights
 
 INPUT_SIZE = 256
 # Colours this close to black or white are taken inwards before tanh is undone.
@@ -77,7 +76,7 @@ class Discriminator(nn.Module):
         return self.unet.settings()
 
 
-class Huang(nn.Module):
+class Huang(Network):
     """Both networks, as a weight file holds them.
 
     Args:
@@ -119,21 +118,6 @@ class Huang(nn.Module):
             "discriminator": None if discriminator is None else discriminator.settings(),
             "input_size": self.input_size,
         }
-
-    @classmethod
-    def from_weights(cls, path: str | PathLike[str]) -> Huang:
-        """Build the networks a weight file describes and fill them; returned in eval mode.
-
-        Raises:
-            WeightsError: the file cannot be used; the message says why.
-        """
-        weights = load_weights(path, architecture=cls.architecture)
-        try:
-            model = cls(**weights.config)
-        except (TypeError, ValueError) as error:
-            raise WeightsError(f"{path}: bad configuration in the header: {error}") from error
-        weights.load_into(model)
-        return model.eval()
 
 
 def _network(masked: bool, outputs: int, sizes: dict[str, Any]) -> UNet | EncodedUNet:

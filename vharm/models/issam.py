@@ -13,8 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from os import PathLike
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,8 +21,8 @@ from torch import Tensor, nn
 
 from vharm.models.backbone import Backbone, RegionContext
 from vharm.models.efficientnet import EncoderConfig
+from vharm.models.network import Network
 from vharm.models.nonlocal_block import WINDOW, NonlocalBlock
-from vharm.models.weights import WeightsError, load_weights
 
 INPUT_SIZE = 256
 WIDTH, DEPTH = 32, 4
@@ -34,8 +33,6 @@ BLUR_SIZE, BLUR_SIGMA = 7, 1.0
 HEAD_GAIN = 3.0
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-Model = TypeVar("Model", bound="Issam")
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ class Painted:
     features: Tensor
 
 
-class Issam(nn.Module):
+class Issam(Network):
     """Paints a composite's foreground anew, to fit its background.
 
     The default configuration is the published one, with 2,185,340 parameters.
@@ -173,7 +170,6 @@ class Issam(nn.Module):
         return normalised * self.deviation + self.mean
 
     def settings(self) -> dict[str, Any]:
-        """What a weight file must say about the network to rebuild it, as plain JSON values."""
         return {
             "width": self.width,
             "depth": self.depth,
@@ -182,21 +178,6 @@ class Issam(nn.Module):
             "backbone": None if self.backbone is None else self.backbone.config.to_dict(),
             "input_size": self.input_size,
         }
-
-    @classmethod
-    def from_weights(cls: type[Model], path: str | PathLike[str]) -> Model:
-        """Build the network a weight file describes and fill it; returned in eval mode.
-
-        Raises:
-            WeightsError: the file cannot be used; the message says why.
-        """
-        weights = load_weights(path, architecture=cls.architecture)
-        try:
-            model = cls(**weights.config)
-        except (TypeError, ValueError) as error:
-            raise WeightsError(f"{path}: bad configuration in the header: {error}") from error
-        weights.load_into(model)
-        return model.eval()
 
 
 def _lent(lent: list[Tensor], level: int, depth: int, features: Tensor) -> list[Tensor]:

@@ -8,7 +8,6 @@ Source: A. Ranjan, M. J. Black, "Optical Flow Estimation using a Spatial Pyramid
 from __future__ import annotations
 
 from collections.abc import Sequence
-from os import PathLike
 from typing import Any
 
 import torch
@@ -16,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vharm.models.issam import DEVIATION, MEAN
-from vharm.models.weights import KEY_MAPS, KeyMap, WeightsError, load_weights
+from vharm.models.network import Network
+from vharm.models.weights import KEY_MAPS, KeyMap
 from vharm.ops.warp import flow_warp
 
 LEVELS = 6
@@ -34,7 +34,7 @@ KEY_MAPS["spynet"] = KeyMap(
 )
 
 
-class SpyNet(nn.Module):
+class SpyNet(Network):
     """Estimates optical flow.
 
     The default configuration has 1,440,300 parameters and the published network's layout: five
@@ -115,25 +115,7 @@ class SpyNet(nn.Module):
         return found
 
     def settings(self) -> dict[str, Any]:
-        """What a weight file must say about the network to rebuild it, as plain JSON values."""
         return {"levels": len(self.nets), "channels": list(self.channels)}
-
-    @classmethod
-    def from_weights(cls, path: str | PathLike[str]) -> SpyNet:
-        """Build the network a weight file describes and fill it; returned in eval mode.
-
-        A published checkpoint describes nothing and is taken for the default network.
-
-        Raises:
-            WeightsError: the file cannot be used; the message says why.
-        """
-        weights = load_weights(path, architecture=cls.architecture)
-        try:
-            model = cls(**weights.config)
-        except (TypeError, ValueError) as error:
-            raise WeightsError(f"{path}: bad configuration in the header: {error}") from error
-        weights.load_into(model)
-        return model.eval()
 
 
 def check_frames(current: object, other: object) -> None:

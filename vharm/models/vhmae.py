@@ -9,9 +9,8 @@ to clip: they are packed one behind the other, and the work follows what is visi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from os import PathLike
 from typing import Any, NamedTuple
 
 import torch
@@ -20,9 +19,9 @@ from torch import Tensor, nn
 from vharm import ops
 from vharm.models.backbone import Backbone
 from vharm.models.efficientnet import EncoderConfig
+from vharm.models.network import Network
 from vharm.models.positions import space_time
 from vharm.models.transformer import EPSILON, Transformer, initialised
-from vharm.models.weights import WeightsError, load_weights
 
 PATCH = 16
 INPUT_SIZE = 256
@@ -110,7 +109,7 @@ class PatternReader(nn.Module):
         return pattern
 
 
-class Vhmae(nn.Module):
+class Vhmae(Network):
     """Paints the foreground's patches anew, in the light of what surrounds them.
 
     Args:
@@ -243,7 +242,6 @@ class Vhmae(nn.Module):
         return Packed(self.encoder(tokens, bounds, longest), index, bounds)
 
     def settings(self) -> dict[str, Any]:
-        """What a weight file must say about the network to rebuild it, as plain JSON values."""
         return {
             "size": asdict(self.size),
             "patch": self.patch,
@@ -255,20 +253,9 @@ class Vhmae(nn.Module):
         }
 
     @classmethod
-    def from_weights(cls, path: str | PathLike[str]) -> Vhmae:
-        """Build the network a weight file describes and fill it; returned in eval mode.
-
-        Raises:
-            WeightsError: the file cannot be used; the message says why.
-        """
-        weights = load_weights(path, architecture=cls.architecture)
-        settings = dict(weights.config)
-        try:
-            model = cls(VhmaeSize(**settings.pop("size", {})), **settings)
-        except (TypeError, ValueError) as error:
-            raise WeightsError(f"{path}: bad configuration in the header: {error}") from error
-        weights.load_into(model)
-        return model.eval()
+    def from_settings(cls, settings: Mapping[str, Any]) -> Vhmae:
+        others = dict(settings)
+        return cls(VhmaeSize(**others.pop("size", {})), **others)
 
     def _decoded(
         self, visible: Packed, hidden: Tensor, index: Tensor, masked: Tensor, image: Tensor,
