@@ -59,15 +59,13 @@ def test_file_to_file(size, quick, tmp_path, device):
 
 
 def check_agreement(found: bench.Agreement) -> None:
-    """The peer goes through 8-bit RGB as FFmpeg makes it, 1 to 1.5 levels too dark on this clip.
+    """The peer goes through 8-bit RGB, and its thumbnails average whole pixels.
 
-    And its thumbnails average every pixel, where ours skip rows and columns of large frames: they
-    differ by a fifth of a level on average, which at 1080p moves the network's arguments by up to
-    0.02, so that the difference grows with the change.
+    That moves the network's arguments by up to 0.008, so that the difference grows with the change.
     """
     assert found.moved > 3 * found.colour, "nothing was changed: agreement would mean nothing"
-    assert found.colour < 1 + found.moved / 10
-    assert found.psnr > 34
+    assert found.colour < 1 + found.moved / 50
+    assert found.psnr > 42
 
 
 def check_aims(size: str, results: list[bench.Measured]) -> None:

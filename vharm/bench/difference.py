@@ -38,15 +38,15 @@ class Agreement:
 def agreement(clip: Clip, frames: int = 8) -> Agreement:
     """Compares vharm's pictures with the eager peer's, in 8-bit RGB.
 
-    They are not equal: the peer's go through 8-bit RGB with chroma interpolated, vharm's stay in
-    their planes with chroma repeated.
+    They are not equal: the peer's go through 8-bit RGB with chroma interpolated and thumbnails by a
+    triangle filter, vharm's stay in their planes with chroma repeated and thumbnails by area.
     """
     from ..session import Session
     from .eager import EagerPeer
 
     given = _beginning(clip, frames)
     results = Session(EAGER_METHOD).frames(*map(list, zip(*given, strict=True)))
-    peers = (picture for picture, _ in EagerPeer().pictures(clip))
+    peers = (picture for picture, _ in EagerPeer().pictures(clip, exact=True))
     colour = moved = squares = 0.0
     count = number = 0
     # The peer may have more frames than are compared.
