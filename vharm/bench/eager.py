@@ -92,10 +92,7 @@ class EagerPeer:
         from ..ops import backend, filter_statistics
 
         side = self.network.input_size or 256
-        small, inside = (
-            F.interpolate(x, (side, side), mode="area")
-            for x in (image, mask)
-        )
+        small, inside = (F.interpolate(x, (side, side), mode="area") for x in (image, mask))
         arguments = self.network(small.contiguous(memory_format=torch.channels_last), inside)
         with backend("reference"):
             means = filter_statistics(small, arguments, filters=self.network.filters)
