@@ -380,6 +380,26 @@ def test_the_refinement_learns_over_a_fixed_base(data, tmp_path):
     assert Refinement.from_weights(paths[0]).settings() == {"features": 4, "channels": 8}
 
 
+@pytest.mark.parametrize("name", ["chen", "co2net"])
+def test_mild_and_jitter_change_training_clips_alone(name, data, tmp_path):
+    base, start = Issam(4, input_size=SIZE), tmp_path / "issam.safetensors"
+    save_weights(start, base, architecture="issam", config=base.settings())
+    own = {"base": str(start)} if name == "co2net" else {"blocks": 1, "nonlocal_levels": ()}
+    made = []
+    for i, changed in enumerate(({}, {"mild": 1.0}, {"jitter": 1.0})):
+        settings = {**own, **changed, "width": 4, "frames": 3, "steps": 1, "validate_every": 1}
+        trainer, outcome = train(name, data, tmp_path / str(i), **settings)
+        recipe = trainer.recipe
+        clips = recipe.collate([recipe.training_set()[0, k] for k in range(4)])
+        made.append((outcome.figures["composite_fmse"], clips))
+    assert made[0][0] == made[1][0] == made[2][0]
+    plain, mild, jittered = (clips for _, clips in made)
+    assert torch.equal(mild.target, plain.target)
+    assert not torch.equal(jittered.target, plain.target)
+    change = [(clips.composite - clips.target).abs().mean() for clips in (mild, plain)]
+    assert 0 < change[0] < change[1]
+
+
 def test_the_table_of_the_training_is_that_of_the_method(data, tmp_path):
     from vharm import methods
 

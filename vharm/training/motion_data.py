@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from vharm.data.augment import Cached
@@ -15,7 +16,7 @@ from vharm.data.motion import MotionRange
 from vharm.data.random_colours import RandomColours
 from vharm.data.types import Scene
 
-from .config import ConfigError, TrainingConfig
+from .config import ConfigError, TrainingConfig, check_share
 from .pictures import CACHE_SIDE, VALIDATION_SEED, open_pictures
 
 # Scenes are kept larger than the frames, for crops of them to have something to show.
@@ -55,6 +56,36 @@ class HeldClips:
 
     def __iter__(self) -> Iterator[Clips]:
         return (self[i] for i in range(len(self)))
+
+
+@dataclass(frozen=True)
+class MotionConfig(TrainingConfig):
+    """Settings of a training on photographs set in motion; see `TrainingConfig` for the others.
+
+    Attributes:
+        least_crop: least side of random crops, 1 for no crops.
+        borrowed: whether photographs without masks join, each with the mask of a scene.
+        jitter, mild: how far whole clips are changed, and how often their foregrounds only in
+            part, see `open_motion`.
+        hold_out: share of the training pictures kept for choosing the best checkpoint.
+    """
+
+    least_crop: float = 0.7
+    borrowed: bool = False
+    jitter: float = 0.0
+    mild: float = 0.0
+    hold_out: float = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_share(self, "mild")
+        check_share(self, "hold_out", zero=False, one=False)
+        check_share(self, "least_crop", zero=False)
+
+    def motion(self) -> dict[str, Any]:
+        """These settings, as `open_motion` takes them."""
+        names = ("least_crop", "borrowed", "jitter", "mild", "hold_out")
+        return {name: getattr(self, name) for name in names}
 
 
 def open_motion(

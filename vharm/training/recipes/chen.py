@@ -24,7 +24,7 @@ from vharm.models.weights import load_weights, save_weights
 
 from ..clips import Mixed, RecolouredClips, collate
 from ..config import ConfigError, TrainingConfig, check_choice, check_share
-from ..motion_data import open_motion
+from ..motion_data import MotionConfig, open_motion
 from ..recipe import Figure, KeyedSet, Recipe, Update, register
 from .issam import fill_base
 
@@ -32,8 +32,8 @@ VALIDATION_CLIPS = 24
 
 
 @dataclass(frozen=True)
-class ChenConfig(TrainingConfig):
-    """Settings of the second stage; see `TrainingConfig` for the others.
+class ChenConfig(MotionConfig):
+    """Settings of the second stage; see `MotionConfig` for the others.
 
     Attributes:
         start: weights of the first stage (`vharm train issam`, of the same width, depth and
@@ -50,11 +50,6 @@ class ChenConfig(TrainingConfig):
         clip_every: every n-th sample comes from `clips`.
         rotation, shift: how far foregrounds turn (degrees) and go (share of the frame) from the
             first frame of a window to the last, to either side.
-        least_crop: least side of random crops, 1 for no crops.
-        borrowed: whether photographs without masks join, each with the mask of a scene.
-        jitter, mild: how far whole clips are changed, and how often their foregrounds only in
-            part, see `vharm.training.motion_data.open_motion`.
-        hold_out: share of the training pictures kept for choosing the best checkpoint.
         input_size: side of the square that the weights are used at; 0 is `size`.
     """
 
@@ -78,20 +73,13 @@ class ChenConfig(TrainingConfig):
     clip_every: int = 2
     rotation: float = 5.0
     shift: float = 0.05
-    least_crop: float = 0.7
-    borrowed: bool = False
-    jitter: float = 0.0
-    mild: float = 0.0
-    hold_out: float = 0.05
     input_size: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice(self, "flow", ESTIMATORS)
         check_choice(self, "directions", DIRECTIONS)
-        check_share(self, "frozen", "mild")
-        check_share(self, "hold_out", zero=False, one=False)
-        check_share(self, "least_crop", zero=False)
+        check_share(self, "frozen")
         if self.clip_every < 1:
             raise ConfigError(f"clip_every: expected 1 or more, got {self.clip_every}")
 
@@ -114,10 +102,8 @@ class ChenRecipe(Recipe):
         length = 1 + len(shape.offsets)
         # One frame more than a window in the validation: two answers that follow one another.
         data = open_motion(
-            config, length, hold_out=config.hold_out, held=VALIDATION_CLIPS,
-            held_frames=length + 1, least_crop=config.least_crop,
-            limits=MotionRange(config.rotation, shift=config.shift), borrowed=config.borrowed,
-            jitter=config.jitter, mild=config.mild,
+            config, length, held=VALIDATION_CLIPS, held_frames=length + 1,
+            limits=MotionRange(config.rotation, shift=config.shift), **config.motion(),
         )  # fmt: skip
         self._dances, self._held = data.training, data.held
         self._training: KeyedSet = data.training

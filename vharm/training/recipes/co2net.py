@@ -17,8 +17,8 @@ from vharm.models.color_mapping import NEIGHBOURS, Refinement, WindowTable, fram
 from vharm.models.issam import Issam
 from vharm.models.weights import save_weights
 
-from ..config import ConfigError, TrainingConfig, check_share
-from ..motion_data import open_motion
+from ..config import ConfigError, TrainingConfig
+from ..motion_data import MotionConfig, open_motion
 from ..normalised import foreground_normalised
 from ..recipe import Figure, Recipe, Update, register
 
@@ -26,16 +26,14 @@ VALIDATION_CLIPS = 24
 
 
 @dataclass(frozen=True)
-class Co2NetConfig(TrainingConfig):
-    """Settings of the refinement's training; see `TrainingConfig` for the others.
+class Co2NetConfig(MotionConfig):
+    """Settings of the refinement's training; see `MotionConfig` for the others.
 
     Attributes:
         base: weights of the iS2AM it refines (`vharm train issam`); it is not trained.
         width: of that network.
         channels: of the refinement's convolutions.
         frames: of a clip, an odd number; the middle one is refined, by a table of the others.
-        least_crop: least side of random crops, 1 for no crops.
-        hold_out: share of the training pictures kept for choosing the best checkpoint.
     """
 
     batch: int = 32
@@ -45,15 +43,11 @@ class Co2NetConfig(TrainingConfig):
     width: int = 32
     channels: int = 64
     frames: int = 5
-    least_crop: float = 0.7
-    hold_out: float = 0.05
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.frames < 3 or self.frames % 2 == 0:
             raise ConfigError(f"frames: expected an odd number of 3 or more, got {self.frames}")
-        check_share(self, "hold_out", zero=False, one=False)
-        check_share(self, "least_crop", zero=False)
 
 
 @dataclass(frozen=True)
@@ -90,8 +84,7 @@ class Co2NetRecipe(Recipe):
             )
         self._middle = config.frames // 2
         self._training, self._held, _ = open_motion(
-            config, config.frames, hold_out=config.hold_out, held=VALIDATION_CLIPS,
-            least_crop=config.least_crop,
+            config, config.frames, held=VALIDATION_CLIPS, **config.motion()
         )  # fmt: skip
 
     def bare_networks(self) -> dict[str, nn.Module]:
