@@ -6,10 +6,10 @@
 
 namespace vharm::python {
 
-void bind_filters_cuda(py::module_& module);
-void bind_attention_cuda(py::module_& module);
-void bind_warp_cuda(py::module_& module);
-void bind_tokens_cuda(py::module_& module);
+void bind_filters(py::module_& module);
+void bind_attention(py::module_& module);
+void bind_warp(py::module_& module);
+void bind_tokens(py::module_& module);
 
 namespace {
 
@@ -43,8 +43,8 @@ PYBIND11_MODULE(_cuda, module) {
     return device_status();
   });
   module.def("build_info", build_info);
-  bind_filters_cuda(module);
-  bind_attention_cuda(module);
-  bind_warp_cuda(module);
-  bind_tokens_cuda(module);
+  bind_filters(module);
+  bind_attention(module);
+  bind_warp(module);
+  bind_tokens(module);
 }

@@ -119,7 +119,17 @@ def raw_call(module: ModuleType, name: str, height: int, filters: Sequence[int])
         "filter_chain_loss_backward":
             (small.data_ptr(), view, mask, *chain, view, 0, *stage, *grads),
     }  # fmt: skip
-    getattr(module, name)(*arguments[name], 0, True)
+    getattr(module, name)(*arguments[name], (0, True))
+
+
+def test_both_modules_take_the_same_but_for_where(module: ModuleType) -> None:
+    shared = [name for name in dir(module) if hasattr(_native.cpu_module(), name)]
+    shared = [name for name in shared if not name.startswith("_")]
+    assert set(FUNCTIONS) < set(shared)
+    for name in shared:
+        signatures = [getattr(one, name).__doc__ for one in (module, _native.cpu_module())]
+        gpu, cpu = (text[: text.rindex(", arg")] for text in signatures)
+        assert gpu == cpu
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -1,33 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls of the attention family's C++ and CUDA kernels: the same signatures, another module."""
+"""Calls of the attention family's C++ and CUDA kernels: the same signatures."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ._native import DTYPE_CODES, cpu_module, cuda_module, mask_view, threads
+from ._native import DTYPE_CODES, Kernels, mask_view
 
 
-class _Native:
-    """Both modules export the same functions; only the last argument differs."""
-
-    def __init__(self, module: Callable[[], ModuleType], cuda: bool) -> None:
-        self._module = module
-        self._cuda = cuda
-
-    def _call(self, name: str, tensor: Tensor, *arguments: Any) -> None:
-        function = getattr(self._module(), name)
-        if not self._cuda:
-            function(*arguments, threads())
-            return
-        with torch.cuda.device(tensor.device):
-            function(*arguments, torch.cuda.current_stream().cuda_stream)
-
+class _Native(Kernels):
     def neighborhood_attention(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None,
         key_mask: Tensor | None, window: int, heads: int, scale: float, out: Tensor, lse: Tensor,
@@ -158,5 +140,5 @@ def _mask(mask: Tensor | None) -> tuple[float, ...] | None:
     return mask_view(mask, "NCHW", 1.0)
 
 
-CPP = _Native(cpu_module, cuda=False)
-CUDA = _Native(cuda_module, cuda=True)
+CPP = _Native("cpp")
+CUDA = _Native("cuda")

@@ -1,35 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls of the filters' C++ and CUDA kernels: the same signatures, another module and a stream."""
+"""Calls of the filters' C++ and CUDA kernels: the same signatures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from types import ModuleType
-from typing import Any
+from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from ._native import cpu_module, cuda_module, image_view, mask_view, threads
+from ._native import Kernels, image_view, mask_view
 
 
-class _Native:
-    """Both modules export the same functions; only the last argument differs."""
-
-    def __init__(self, module: Callable[[], ModuleType], cuda: bool) -> None:
-        self._module = module
-        self._cuda = cuda
-
-    def _call(self, name: str, tensor: Tensor, *arguments: Any) -> None:
-        function = getattr(self._module(), name)
-        if not self._cuda:
-            function(*arguments, threads())
-            return
-        with torch.cuda.device(tensor.device):
-            stream = torch.cuda.current_stream().cuda_stream
-            deterministic = torch.are_deterministic_algorithms_enabled()
-            function(*arguments, stream, deterministic)
-
+class _Native(Kernels):
     def filter_chain(
         self, image: Tensor, mask: Tensor | None, arguments: Tensor, statistics: Tensor,
         filters: Sequence[int], strength: float, nhwc: bool, quantized: bool, out: Tensor,
@@ -111,5 +92,5 @@ def _targets(targets: Tensor) -> tuple[tuple[int, ...], int]:
     return image_view(targets[:, 0], "NCHW"), targets.stride(1)
 
 
-CPP = _Native(cpu_module, cuda=False)
-CUDA = _Native(cuda_module, cuda=True)
+CPP = _Native("cpp")
+CUDA = _Native("cuda")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 from types import ModuleType
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -87,6 +88,27 @@ def cuda_device_problem() -> str | None:
         return reason
     status = module.device_status()
     return None if status == "ok" else status
+
+
+class Kernels:
+    """The functions of one family in one of the modules, which have the same signatures.
+
+    The last argument says where they run: a number of threads, or a stream and whether every run
+    must give the same.
+    """
+
+    def __init__(self, backend: Literal["cpp", "cuda"]) -> None:
+        self._cuda = backend == "cuda"
+
+    def _call(self, name: str, tensor: Tensor, *arguments: Any) -> None:
+        """Calls a function, on the device of `tensor`."""
+        if not self._cuda:
+            getattr(cpu_module(), name)(*arguments, threads())
+            return
+        with torch.cuda.device(tensor.device):
+            stream = torch.cuda.current_stream().cuda_stream
+            where = (stream, torch.are_deterministic_algorithms_enabled())
+            getattr(cuda_module(), name)(*arguments, where)
 
 
 def image_view(tensor: Tensor, layout: str) -> tuple[int, ...]:

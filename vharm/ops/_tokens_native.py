@@ -1,33 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls of the tokens' C++ and CUDA kernels: the same signatures, another module and a stream."""
+"""Calls of the tokens' C++ and CUDA kernels: the same signatures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import ModuleType
-from typing import Any
-
-import torch
 from torch import Tensor
 
-from ._native import DTYPE_CODES, cpu_module, cuda_module, mask_view, threads
+from ._native import DTYPE_CODES, Kernels, mask_view
 
 
-class _Native:
-    """Both modules export the same functions; only the last argument differs."""
-
-    def __init__(self, module: Callable[[], ModuleType], cuda: bool) -> None:
-        self._module = module
-        self._cuda = cuda
-
-    def _call(self, name: str, tensor: Tensor, *arguments: Any) -> None:
-        function = getattr(self._module(), name)
-        if not self._cuda:
-            function(*arguments, threads())
-            return
-        with torch.cuda.device(tensor.device):
-            function(*arguments, torch.cuda.current_stream().cuda_stream)
-
+class _Native(Kernels):
     def foreground_patches(self, mask: Tensor, patch: int, nhwc: bool, out: Tensor) -> None:
         self._call("foreground_patches", mask, _tensor_view(mask, nhwc), patch, out.data_ptr())
 
@@ -78,5 +59,5 @@ def _tensor_view(tensor: Tensor, nhwc: bool) -> tuple[int, ...]:
     return (tensor.data_ptr(), DTYPE_CODES[tensor.dtype], *sizes)
 
 
-CPP = _Native(cpu_module, cuda=False)
-CUDA = _Native(cuda_module, cuda=True)
+CPP = _Native("cpp")
+CUDA = _Native("cuda")

@@ -1,38 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls of the warps' C++ and CUDA kernels: the same signatures, another module and a stream.
+"""Calls of the warps' C++ and CUDA kernels: the same signatures.
 
 Tensors are views `[N,C,H,W]` of any strides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import ModuleType
-from typing import Any
-
-import torch
 from torch import Tensor
 
-from ._native import DTYPE_CODES, cpu_module, cuda_module, mask_view, threads
+from ._native import DTYPE_CODES, Kernels, mask_view
 
 
-class _Native:
-    """Both modules export the same functions; only the last arguments differ."""
-
-    def __init__(self, module: Callable[[], ModuleType], cuda: bool) -> None:
-        self._module = module
-        self._cuda = cuda
-
-    def _call(self, name: str, tensor: Tensor, *arguments: Any) -> None:
-        function = getattr(self._module(), name)
-        if not self._cuda:
-            function(*arguments, threads())
-            return
-        with torch.cuda.device(tensor.device):
-            stream = torch.cuda.current_stream().cuda_stream
-            deterministic = torch.are_deterministic_algorithms_enabled()
-            function(*arguments, stream, deterministic)
-
+class _Native(Kernels):
     def flow_warp(
         self, image: Tensor, flow: Tensor, border: bool, out: Tensor, valid: Tensor | None
     ) -> None:
@@ -83,5 +62,5 @@ def _view(tensor: Tensor | None) -> tuple[int, ...] | None:
     return (tensor.data_ptr(), DTYPE_CODES[tensor.dtype], *tensor.shape, *tensor.stride())
 
 
-CPP = _Native(cpu_module, cuda=False)
-CUDA = _Native(cuda_module, cuda=True)
+CPP = _Native("cpp")
+CUDA = _Native("cuda")

@@ -23,7 +23,7 @@ VHARM_API Status flow_warp(const TensorView& image, const TensorView& flow, bool
 VHARM_API Status flow_warp_backward(const TensorView& grad, const TensorView& image,
                                     const TensorView& flow, bool border,
                                     const TensorView& grad_image, const TensorView& grad_flow,
-                                    void* stream, bool deterministic);
+                                    void* stream, bool deterministic = false);
 
 VHARM_API Status flow_consistency(const TensorView& forward, const TensorView& backward,
                                   float alpha, float beta, const TensorView& out, void* stream);
@@ -39,6 +39,6 @@ VHARM_API Status temporal_loss_backward(const float* scale, const TensorView& cu
                                         const TensorView& grad_current,
                                         const TensorView& grad_previous,
                                         const TensorView& grad_flow, void* stream,
-                                        bool deterministic);
+                                        bool deterministic = false);
 
 }  // namespace vharm::cuda
