@@ -43,8 +43,8 @@ class IssamConfig(CompositeConfig):
         start: weight file of the same network to start from; "" for none.
         temporal: weight of the whole-frame squared difference between a frame and the one before
             it, warped by the true flow; the training then sees photographs set in motion, two
-            frames each, and `own`, `jitter`, `grade` and `borrowed` mean nothing. 0.01 is what
-            video tables call "Huang et al."; 0 trains on single frames.
+            frames each, and `own`, `grade` and `borrowed` mean nothing. 0.01 is what video tables
+            call "Huang et al."; 0 trains on single frames.
         input_size: side at which users' frames are shown to the trained network; 0 is `size`.
     """
 
@@ -89,10 +89,10 @@ class IssamRecipe(Recipe):
         self._pairs: DancingBatches | None = None
         if config.temporal:
             scenes = motion_scenes(pictures.scenes, config.size)
-            colours = motion_colours(config.luts, config.shares, scenes)
+            colours = motion_colours(config.luts, config.shares, scenes, config.mild)
             self._pairs = DancingBatches(
                 scenes, config.size, colours, seed=config.seed, min_coverage=COVERAGE[0],
-                max_coverage=COVERAGE[1], least_crop=config.least_crop,
+                max_coverage=COVERAGE[1], least_crop=config.least_crop, jitter=config.jitter,
             )  # fmt: skip
         self.validation = Validation(held, luts, config.size, DEFAULT_FILTERS, config.pictures)
 
