@@ -30,6 +30,21 @@ void bind_yuv(py::module_& module) {
                }
                check(status, "rgb_to_yuv");
              });
+  module.def("filter_chain_yuv",
+             [](const py::tuple& in, const py::object& mask, uintptr_t arguments,
+                uintptr_t statistics, std::vector<int> filters, bool quantized,
+                const py::tuple& format, const py::tuple& out, int threads) {
+               const Chain chain(std::move(filters), arguments, statistics, quantized);
+               const Planes from = planes(in), to = planes(out);
+               const MaskView m = mask_view(mask);
+               const YuvFormat f = yuv_format(format);
+               Status status;
+               {
+                 py::gil_scoped_release release;
+                 status = filter_chain_yuv(from.items, m, chain.view, f, to.items, threads);
+               }
+               check(status, "filter_chain_yuv");
+             });
   module.def("composite_yuv", [](const py::tuple& foreground, const py::tuple& background,
                                  const py::object& mask, const py::tuple& format,
                                  bool premultiplied, const py::tuple& out, int threads) {
