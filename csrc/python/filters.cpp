@@ -2,5 +2,5 @@
 #include "vharm/filters.hpp"
 
 #include "python/on_cpu.hpp"
-// After what it is made of.
+// Last, as it is made of the others.
 #include "python/bind_filters.hpp"

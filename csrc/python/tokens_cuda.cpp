@@ -2,5 +2,5 @@
 #include "vharm/tokens_cuda.hpp"
 
 #include "python/on_cuda.hpp"
-// After what it is made of.
+// Last, as it is made of the others.
 #include "python/bind_tokens.hpp"

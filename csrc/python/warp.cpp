@@ -2,5 +2,5 @@
 #include "vharm/warp.hpp"
 
 #include "python/on_cpu.hpp"
-// After what it is made of.
+// Last, as it is made of the others.
 #include "python/bind_warp.hpp"
