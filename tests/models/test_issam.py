@@ -243,3 +243,13 @@ def test_what_both_regions_say_is_added_to_every_pixel():
     network.train()(image, mask).square().sum().backward()
     assert last.weight.grad.abs().sum() > 0
     assert Issam(4, 4, input_size=None).context is None
+
+
+def test_pictures_are_painted_one_by_one_as_in_a_batch() -> None:
+    torch.manual_seed(0)
+    network = Issam(4, input_size=16).eval()
+    image, mask = torch.rand(3, 3, 16, 24), (torch.rand(3, 1, 16, 24) > 0.5).float()
+    each, batch = network.paint_each(image, mask), network.paint(image, mask)
+    torch.testing.assert_close(each.normalised, batch.normalised)
+    torch.testing.assert_close(each.features, batch.features)
+    assert not each.normalised.requires_grad

@@ -92,7 +92,7 @@ class ChenMethod(WindowMethod):
     def prepare(self, seen: Tensor, masks: Tensor) -> Sequence[Painted]:
         from vharm.models.issam import Painted
 
-        made = self.network.base.paint(seen.to(self.device), masks.to(self.device))
+        made = self.network.base.paint_each(seen.to(self.device), masks.to(self.device))
         pairs = zip(made.normalised.split(1), made.features.split(1), strict=True)
         return [Painted(normalised, features) for normalised, features in pairs]
 

@@ -125,7 +125,7 @@ class Co2NetMethod(WindowMethod):
         if self.refinement is not None:
             assert isinstance(self.base, IssamMethod)
             network = self.base.network
-            painted = network.paint(seen.to(self.device), masks.to(self.device))
+            painted = network.paint_each(seen.to(self.device), masks.to(self.device))
             pairs = zip(painted.normalised.split(1), painted.features.split(1), strict=True)
             made = [Painted(*pair) for pair in pairs]
             output = network.denormalise(painted.normalised).clamp(0, 1).to(seen.device)

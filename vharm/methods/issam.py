@@ -74,6 +74,6 @@ class IssamMethod(PixelMethod):
         own = super().working_size(height, width)
         return square_or_multiple(network.input_size, network.multiple, own)
 
-    @torch.no_grad()
     def render(self, frames: Tensor, masks: Tensor) -> Tensor:
-        return self.network(frames.to(self.device), masks.to(self.device)).clamp(0, 1)
+        painted = self.network.paint_each(frames.to(self.device), masks.to(self.device))
+        return self.network.denormalise(painted.normalised).clamp(0, 1)

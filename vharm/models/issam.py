@@ -161,6 +161,19 @@ class Issam(Network):
         keep = torch.sigmoid(HEAD_GAIN * self.blend(features))
         return Painted(keep * normalised + (1 - keep) * self.colour(features), features)
 
+    @torch.no_grad()
+    def paint_each(self, image: Tensor, mask: Tensor) -> Painted:
+        """As `paint`, where nothing is to be learned: on the CPU one picture after the other.
+
+        There a batch gains nothing, and what lies between its layers outgrows the caches and what
+        the C library keeps: at 256 pixels eight at a time took 1.7 times as long.
+        """
+        if image.device.type != "cpu":
+            return self.paint(image, mask)
+        made = [self.paint(*one) for one in zip(image.split(1), mask.split(1), strict=True)]
+        parts = zip(*((one.normalised, one.features) for one in made), strict=True)
+        return Painted(*(torch.cat(part) for part in parts))
+
     def normalise(self, image: Tensor) -> Tensor:
         """RGB in [0,1] to ImageNet's normalisation."""
         return (image - self.mean) / self.deviation
