@@ -38,8 +38,8 @@ class Agreement:
 def agreement(clip: Clip, frames: int = 8) -> Agreement:
     """Compares vharm's pictures with the eager peer's, in 8-bit RGB.
 
-    They are not equal: the peer's go through 8-bit RGB with chroma interpolated and thumbnails by a
-    triangle filter, vharm's stay in their planes with chroma repeated and thumbnails by area.
+    They are not equal: the peer's go through 8-bit RGB with chroma interpolated, vharm's stay in
+    their planes with chroma repeated; and the peer's thumbnails average whole pixels only.
     """
     from ..session import Session
     from .eager import EagerPeer

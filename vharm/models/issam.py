@@ -166,7 +166,7 @@ class Issam(Network):
         """As `paint`, where nothing is to be learned: on the CPU one picture after the other.
 
         There a batch gains nothing, and what lies between its layers outgrows the caches and what
-        the C library keeps: at 256 pixels eight at a time took 1.7 times as long.
+        the C library keeps: at 256 pixels eight at a time took 1.7 times as long on two cores.
         """
         if image.device.type != "cpu":
             return self.paint(image, mask)

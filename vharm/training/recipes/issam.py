@@ -43,8 +43,8 @@ class IssamConfig(CompositeConfig):
         start: weight file of the same network to start from; "" for none.
         temporal: weight of the whole-frame squared difference between a frame and the one before
             it, warped by the true flow; the training then sees photographs set in motion, two
-            frames each, and `own`, `grade` and `borrowed` mean nothing. 0.01 is what video tables
-            call "Huang et al."; 0 trains on single frames.
+            frames each, and `filters`, `own`, `grade` and `borrowed` mean nothing. 0.01 is what
+            video tables call "Huang et al."; 0 trains on single frames.
         input_size: side at which users' frames are shown to the trained network; 0 is `size`.
     """
 
