@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vharm/lut.hpp"
 
-#include "python/views.hpp"
+#include "python/on_cpu.hpp"
 
 namespace vharm::python {
 namespace {
@@ -19,12 +19,9 @@ void bind_lut(py::module_& module) {
     const ImageView from = image_view(image), to = image_view(out);
     const MaskView m = mask_view(mask);
     const LutView table = lut_view(lut);
-    Status status;
-    {
-      py::gil_scoped_release release;
-      status = apply_lut(from, m, table, static_cast<Interpolation>(interpolation), to, threads);
-    }
-    check(status, "apply_lut");
+    call("apply_lut", [&] {
+      return apply_lut(from, m, table, static_cast<Interpolation>(interpolation), to, threads);
+    });
   });
   module.def("apply_lut_backward",
              [](const py::tuple& grad, const py::tuple& image, const py::object& mask,
@@ -34,27 +31,20 @@ void bind_lut(py::module_& module) {
                const ImageView to = optional_image(grad_image);
                const MaskView m = mask_view(mask), mg = mask_view(grad_mask);
                const LutView table = lut_view(lut);
-               Status status;
-               {
-                 py::gil_scoped_release release;
-                 status = apply_lut_backward(g, from, m, table,
-                                             static_cast<Interpolation>(interpolation), to, mg,
-                                             pointer<float>(grad_lut), threads);
-               }
-               check(status, "apply_lut_backward");
+               call("apply_lut_backward", [&] {
+                 return apply_lut_backward(g, from, m, table,
+                                           static_cast<Interpolation>(interpolation), to, mg,
+                                           pointer<float>(grad_lut), threads);
+               });
              });
-  module.def("lut_splat",
-             [](const py::tuple& source, const py::tuple& target, const py::object& mask, int size,
-                bool offset, uintptr_t sums, int threads) {
-               const ImageView from = image_view(source), to = image_view(target);
-               const MaskView m = mask_view(mask);
-               Status status;
-               {
-                 py::gil_scoped_release release;
-                 status = lut_splat(from, to, m, size, offset, pointer<float>(sums), threads);
-               }
-               check(status, "lut_splat");
-             });
+  module.def(
+      "lut_splat", [](const py::tuple& source, const py::tuple& target, const py::object& mask,
+                      int size, bool offset, uintptr_t sums, int threads) {
+        const ImageView from = image_view(source), to = image_view(target);
+        const MaskView m = mask_view(mask);
+        call("lut_splat",
+             [&] { return lut_splat(from, to, m, size, offset, pointer<float>(sums), threads); });
+      });
   module.def("apply_lut_yuv", [](const py::tuple& in, const py::object& mask, const py::tuple& lut,
                                  int interpolation, const py::tuple& format, const py::tuple& out,
                                  int threads) {
@@ -62,13 +52,10 @@ void bind_lut(py::module_& module) {
     const MaskView m = mask_view(mask);
     const LutView table = lut_view(lut);
     const YuvFormat f = yuv_format(format);
-    Status status;
-    {
-      py::gil_scoped_release release;
-      status = apply_lut_yuv(from.items, m, table, static_cast<Interpolation>(interpolation), f,
-                             to.items, threads);
-    }
-    check(status, "apply_lut_yuv");
+    call("apply_lut_yuv", [&] {
+      return apply_lut_yuv(from.items, m, table, static_cast<Interpolation>(interpolation), f,
+                           to.items, threads);
+    });
   });
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vharm/statistics.hpp"
 
-#include "python/views.hpp"
+#include "python/on_cpu.hpp"
 
 namespace vharm::python {
 
@@ -10,13 +10,10 @@ void bind_statistics(py::module_& module) {
                                   uintptr_t covariance, uintptr_t weight, int threads) {
     const ImageView from = image_view(image);
     const MaskView m = mask_view(mask);
-    Status status;
-    {
-      py::gil_scoped_release release;
-      status = masked_moments(from, m, pointer<float>(mean), pointer<float>(covariance),
-                              pointer<float>(weight), threads);
-    }
-    check(status, "masked_moments");
+    call("masked_moments", [&] {
+      return masked_moments(from, m, pointer<float>(mean), pointer<float>(covariance),
+                            pointer<float>(weight), threads);
+    });
   });
   module.def(
       "masked_moments_backward",
@@ -25,67 +22,47 @@ void bind_statistics(py::module_& module) {
          uintptr_t weight, const py::object& grad_image, const py::object& grad_mask, int threads) {
         const ImageView from = image_view(image), to = optional_image(grad_image);
         const MaskView m = mask_view(mask), mg = mask_view(grad_mask);
-        Status status;
-        {
-          py::gil_scoped_release release;
-          status = masked_moments_backward(
+        call("masked_moments_backward", [&] {
+          return masked_moments_backward(
               pointer<const float>(grad_mean), pointer<const float>(grad_covariance),
               pointer<const float>(grad_weight), from, m, pointer<const float>(mean),
               pointer<const float>(covariance), pointer<const float>(weight), to, mg, threads);
-        }
-        check(status, "masked_moments_backward");
+        });
       });
   module.def("masked_histogram", [](const py::tuple& image, const py::object& mask, int bins,
                                     uintptr_t out, int threads) {
     const ImageView from = image_view(image);
     const MaskView m = mask_view(mask);
-    Status status;
-    {
-      py::gil_scoped_release release;
-      status = masked_histogram(from, m, bins, pointer<float>(out), threads);
-    }
-    check(status, "masked_histogram");
+    call("masked_histogram",
+         [&] { return masked_histogram(from, m, bins, pointer<float>(out), threads); });
   });
   module.def("gram", [](uintptr_t tokens, uintptr_t cu_seqlens, int64_t sequences, int64_t c,
                         uintptr_t out, int threads) {
-    Status status;
-    {
-      py::gil_scoped_release release;
-      status = gram(pointer<const float>(tokens), pointer<const int32_t>(cu_seqlens), sequences, c,
-                    pointer<float>(out), threads);
-    }
-    check(status, "gram");
+    call("gram", [&] {
+      return gram(pointer<const float>(tokens), pointer<const int32_t>(cu_seqlens), sequences, c,
+                  pointer<float>(out), threads);
+    });
   });
   module.def("gram_backward", [](uintptr_t square, uintptr_t tokens, uintptr_t cu_seqlens,
                                  int64_t sequences, int64_t c, uintptr_t grad, int threads) {
-    Status status;
-    {
-      py::gil_scoped_release release;
-      status = gram_backward(pointer<const float>(square), pointer<const float>(tokens),
-                             pointer<const int32_t>(cu_seqlens), sequences, c, pointer<float>(grad),
-                             threads);
-    }
-    check(status, "gram_backward");
+    call("gram_backward", [&] {
+      return gram_backward(pointer<const float>(square), pointer<const float>(tokens),
+                           pointer<const int32_t>(cu_seqlens), sequences, c, pointer<float>(grad),
+                           threads);
+    });
   });
   module.def("patch_balance",
              [](const py::tuple& image, double factor, uintptr_t out, int threads) {
                const ImageView from = image_view(image);
-               Status status;
-               {
-                 py::gil_scoped_release release;
-                 status = patch_balance(from, factor, pointer<float>(out), threads);
-               }
-               check(status, "patch_balance");
+               call("patch_balance",
+                    [&] { return patch_balance(from, factor, pointer<float>(out), threads); });
              });
   module.def("patch_balance_backward", [](uintptr_t grad, const py::tuple& image, double factor,
                                           const py::tuple& grad_image, int threads) {
     const ImageView from = image_view(image), to = image_view(grad_image);
-    Status status;
-    {
-      py::gil_scoped_release release;
-      status = patch_balance_backward(pointer<const float>(grad), from, factor, to, threads);
-    }
-    check(status, "patch_balance_backward");
+    call("patch_balance_backward", [&] {
+      return patch_balance_backward(pointer<const float>(grad), from, factor, to, threads);
+    });
   });
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vharm/yuv.hpp"
 
-#include "python/views.hpp"
+#include "python/on_cpu.hpp"
 
 namespace vharm::python {
 
@@ -11,40 +11,26 @@ void bind_yuv(py::module_& module) {
                const Planes from = planes(in);
                const YuvFormat f = yuv_format(format);
                const ImageView to = image_view(out);
-               Status status;
-               {
-                 py::gil_scoped_release release;
-                 status = yuv_to_rgb(from.items, f, to, threads);
-               }
-               check(status, "yuv_to_rgb");
+               call("yuv_to_rgb", [&] { return yuv_to_rgb(from.items, f, to, threads); });
              });
   module.def("rgb_to_yuv",
              [](const py::tuple& in, const py::tuple& format, const py::tuple& out, int threads) {
                const ImageView from = image_view(in);
                const YuvFormat f = yuv_format(format);
                const Planes to = planes(out);
-               Status status;
-               {
-                 py::gil_scoped_release release;
-                 status = rgb_to_yuv(from, f, to.items, threads);
-               }
-               check(status, "rgb_to_yuv");
+               call("rgb_to_yuv", [&] { return rgb_to_yuv(from, f, to.items, threads); });
              });
-  module.def("filter_chain_yuv",
-             [](const py::tuple& in, const py::object& mask, uintptr_t arguments,
-                uintptr_t statistics, std::vector<int> filters, bool quantized,
-                const py::tuple& format, const py::tuple& out, int threads) {
-               const Chain chain(std::move(filters), arguments, statistics, quantized);
-               const Planes from = planes(in), to = planes(out);
-               const MaskView m = mask_view(mask);
-               const YuvFormat f = yuv_format(format);
-               Status status;
-               {
-                 py::gil_scoped_release release;
-                 status = filter_chain_yuv(from.items, m, chain.view, f, to.items, threads);
-               }
-               check(status, "filter_chain_yuv");
-             });
+  module.def(
+      "filter_chain_yuv", [](const py::tuple& in, const py::object& mask, uintptr_t arguments,
+                             uintptr_t statistics, std::vector<int> filters, bool quantized,
+                             const py::tuple& format, const py::tuple& out, int threads) {
+        const Chain chain(std::move(filters), arguments, statistics, quantized);
+        const Planes from = planes(in), to = planes(out);
+        const MaskView m = mask_view(mask);
+        const YuvFormat f = yuv_format(format);
+        call("filter_chain_yuv",
+             [&] { return filter_chain_yuv(from.items, m, chain.view, f, to.items, threads); });
+      });
   module.def("composite_yuv", [](const py::tuple& foreground, const py::tuple& background,
                                  const py::object& mask, const py::tuple& format,
                                  bool premultiplied, const py::tuple& out, int threads) {
@@ -52,21 +38,13 @@ void bind_yuv(py::module_& module) {
     const Planes to = planes(out);
     const MaskView m = mask_view(mask);
     const YuvFormat f = yuv_format(format);
-    Status status;
-    {
-      py::gil_scoped_release release;
-      status = composite_yuv(front.items, back.items, m, f, premultiplied, to.items, threads);
-    }
-    check(status, "composite_yuv");
+    call("composite_yuv", [&] {
+      return composite_yuv(front.items, back.items, m, f, premultiplied, to.items, threads);
+    });
   });
   module.def("shrink_plane", [](const py::tuple& in, const py::tuple& out, int threads) {
     const PlaneView from = plane_view(in), to = plane_view(out);
-    Status status;
-    {
-      py::gil_scoped_release release;
-      status = shrink_plane(from, to, threads);
-    }
-    check(status, "shrink_plane");
+    call("shrink_plane", [&] { return shrink_plane(from, to, threads); });
   });
 }
 
