@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -13,4 +15,4 @@ def all_finite(tensor: Tensor) -> bool:
     `torch.isfinite` makes four tensors on its way; a sum reads this one once. What is not finite
     stays so in a sum. Only a sum that overflows needs the longer way.
     """
-    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
+    return math.isfinite(tensor.sum()) or bool(torch.isfinite(tensor).all())

@@ -310,3 +310,13 @@ def test_composite_yuv_agrees_with_reference(backend, data):
     with ops.backend(backend):
         whole = ops.composite_yuv(front, back, None, format=format)
     assert all(torch.equal(a, b) for a, b in zip(whole, front, strict=True))
+
+
+def test_matrices_are_made_once_and_take_part_in_autograd():
+    format = ops.YuvFormat("bt601", True, 10)
+    with torch.inference_mode():
+        first = format.matrices()
+    assert ops.YuvFormat("bt601", True, 10).matrices() is first
+    assert not any(matrix.is_inference() for matrix in first)
+    assert format.matrices(torch.float32)[0].dtype == torch.float32
+    torch.testing.assert_close(first[0] @ first[1], torch.eye(3, dtype=torch.float64))

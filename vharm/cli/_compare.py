@@ -26,7 +26,7 @@ class KeepingReader(Reader):
         self._kept = reader
 
     def __iter__(self) -> Iterator[Frame]:
-        names = [field.name for field in dataclasses.fields(Frame)]
+        names = [field.name for field in dataclasses.fields(Frame) if field.init]
         for frame in self._kept:
             values = {name: getattr(frame, name) for name in names}
             yield KeptFrame(**values, before=frame)

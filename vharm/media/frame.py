@@ -151,6 +151,8 @@ class Frame:
     packet: tuple | None = field(default=None, repr=False)
     # The decoder's picture with the planes, alpha and color that were made of it.
     source: tuple | None = field(default=None, repr=False)
+    # What ``tensors`` made, and the planes it was made of.
+    _tensors: tuple | None = field(default=None, init=False, repr=False)
 
     @property
     def height(self) -> int:
@@ -185,7 +187,10 @@ class Frame:
 
     def tensors(self) -> tuple[torch.Tensor, ...]:
         """Return the planes as torch tensors that share their memory: read them, never write."""
-        return tuple(shared_tensor(plane) for plane in self.planes)
+        if self._tensors is None or self._tensors[0] is not self.planes:
+            made = tuple(shared_tensor(plane) for plane in self.planes)
+            self._tensors = (self.planes, made)
+        return self._tensors[1]
 
 
 def shared_tensor(array: np.ndarray) -> torch.Tensor:

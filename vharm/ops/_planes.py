@@ -62,14 +62,28 @@ class YuvFormat:
         return -(-height >> sy) if sy else height, -(-width >> sx) if sx else width
 
     def matrices(self, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
-        """`to_rgb` [3,3], `from_rgb` [3,3] and `offset` [3]: rgb = to_rgb @ (sample - offset)."""
-        kr, kb = LUMA_WEIGHTS[self.matrix]
-        kg = 1 - kr - kb
-        unit = 1 << (self.depth - 8)
-        if self.full_range:
-            luma_offset, luma_scale, chroma_scale = 0.0, self.maximum, self.maximum
-        else:
-            luma_offset, luma_scale, chroma_scale = 16.0 * unit, 219.0 * unit, 224.0 * unit
+        """`to_rgb` [3,3], `from_rgb` [3,3] and `offset` [3]: rgb = to_rgb @ (sample - offset).
+
+        They are made once for each format: read them, never write.
+        """
+        return _matrices(self, dtype)
+
+    def native(self) -> tuple[object, ...]:
+        """The tuple csrc/python/views.hpp: yuv_format expects."""
+        return _native_format(self)
+
+
+@functools.lru_cache(maxsize=64)
+def _matrices(format: YuvFormat, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    kr, kb = LUMA_WEIGHTS[format.matrix]
+    kg = 1 - kr - kb
+    unit = 1 << (format.depth - 8)
+    if format.full_range:
+        luma_offset, luma_scale, chroma_scale = 0.0, format.maximum, format.maximum
+    else:
+        luma_offset, luma_scale, chroma_scale = 16.0 * unit, 219.0 * unit, 224.0 * unit
+    # They outlive the call, and with it an inference mode that it may come from.
+    with torch.inference_mode(False):
         from_rgb = torch.tensor(
             [
                 [kr, kg, kb],
@@ -79,13 +93,9 @@ class YuvFormat:
             dtype=torch.float64,
         )
         from_rgb = from_rgb * torch.tensor([[luma_scale], [chroma_scale], [chroma_scale]])
-        middle = float(1 << (self.depth - 1))
+        middle = float(1 << (format.depth - 1))
         offset = torch.tensor([luma_offset, middle, middle], dtype=torch.float64)
         return torch.linalg.inv(from_rgb).to(dtype), from_rgb.to(dtype), offset.to(dtype)
-
-    def native(self) -> tuple[object, ...]:
-        """The tuple csrc/python/views.hpp: yuv_format expects."""
-        return _native_format(self)
 
 
 @functools.lru_cache(maxsize=64)

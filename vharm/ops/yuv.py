@@ -141,7 +141,10 @@ def yuv_thumbnail(planes: Planes, size: tuple[int, int], *, format: YuvFormat) -
     else:
         small = torch.stack([_shrink(plane, size) for plane in planes])
     to_rgb, _, offset = format.matrices(torch.float32)
-    return torch.einsum("ij,jhw->ihw", to_rgb, small - offset[:, None, None]).clamp_(0, 1)
+    black = to_rgb @ offset
+    return (
+        torch.addmm(black[:, None], to_rgb, small.flatten(1), beta=-1).view_as(small).clamp_(0, 1)
+    )
 
 
 def shrink_plane(plane: Tensor, size: tuple[int, int]) -> Tensor:

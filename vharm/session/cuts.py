@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-import torch
+import math
+
+import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -31,7 +33,7 @@ class CutDetector:
 
     def __init__(self, threshold: float = CUT_THRESHOLD) -> None:
         self.threshold = threshold
-        self._before: tuple[Tensor, Tensor] | None = None
+        self._before: tuple[np.ndarray, np.ndarray] | None = None
 
     def update(self, thumbnail: Tensor) -> bool:
         """Takes in the next thumbnail, RGB `[3,h,w]` float in [0,1]; the first is no cut."""
@@ -57,28 +59,30 @@ def cut_score(before: Tensor, after: Tensor) -> float:
     return _score(_describe(before), _describe(after))
 
 
-def _describe(thumbnail: Tensor) -> tuple[Tensor, Tensor]:
+def _describe(thumbnail: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """A coarse picture [3,18,32] and histograms [3,16], each value shared by its two bins."""
     fine = thumbnail
     if tuple(fine.shape[1:]) != _FINE:
         fine = F.adaptive_avg_pool2d(fine[None], _FINE)[0]
-    coarse = F.avg_pool2d(fine[None], 2)[0]
-    place = fine.clamp(0, 1).flatten(1) * (_BINS - 1)
-    low = place.floor().clamp(max=_BINS - 2)
+    # A handful of numbers: numpy is done before torch has begun.
+    picture = fine.numpy(force=True)
+    upper, lower = picture[:, ::2], picture[:, 1::2]
+    coarse = (upper[..., ::2] + upper[..., 1::2] + lower[..., ::2] + lower[..., 1::2]) / 4
+    place = picture.reshape(3, -1).clip(0, 1) * (_BINS - 1)
+    low = np.minimum(place.astype(np.int64), _BINS - 2)
     share = place - low
-    histogram = place.new_zeros(3, _BINS)
-    histogram.scatter_add_(1, low.long(), 1 - share)
-    histogram.scatter_add_(1, low.long() + 1, share)
-    return coarse, histogram / place.shape[1]
+    low += _BINS * np.arange(3)[:, None]
+    histogram = np.bincount(low.ravel(), (1 - share).ravel(), 3 * _BINS)
+    histogram += np.bincount(low.ravel() + 1, share.ravel(), 3 * _BINS)
+    return coarse, histogram.reshape(3, _BINS) / place.shape[1]
 
 
-def _score(before: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor]) -> float:
+def _score(before: tuple[np.ndarray, np.ndarray], after: tuple[np.ndarray, np.ndarray]) -> float:
     (first, first_histogram), (second, second_histogram) = before, after
-    colour = (first - second).abs().mean()
-    histogram = 0.5 * (first_histogram - second_histogram).abs().sum(1).mean()
-    weights = first.new_tensor(_LUMA)[:, None, None]
-    x, y = ((picture * weights).sum(0) for picture in (first, second))
+    colour = np.abs(first - second).mean()
+    histogram = 0.5 * np.abs(first_histogram - second_histogram).sum(1).mean()
+    x, y = (np.tensordot(_LUMA, picture, 1).ravel() for picture in (first, second))
     x, y = x - x.mean(), y - y.mean()
-    floor = _FLAT * x.numel()
-    r = ((x * y).sum() + floor) / torch.sqrt(((x * x).sum() + floor) * ((y * y).sum() + floor))
-    return float((colour + histogram) * (2 * (1 - r)).clamp(0, 1))
+    floor = _FLAT * x.size
+    r = (x @ y + floor) / math.sqrt((x @ x + floor) * (y @ y + floor))
+    return float((colour + histogram) * min(max(2 * (1 - r), 0), 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -66,23 +67,29 @@ def foreground_change(
     for points in (_POINTS, 4 * _POINTS):
         # A foreground of few pixels may lie between the points of the coarse grid.
         step = max(1, -(-max(mask.shape) // points) >> shift) << shift
-        weight = (mask[::step, ::step].float() - black).clamp_(min=0)
+        weight = np.maximum(_grid(mask, step, step) - np.float32(black), 0)
         total = float(weight.sum())
         if total > 0:
             break
     else:
         return None
-    change = []
+    change: list[float] = []
     for number, (old, new) in enumerate(zip(before, after, strict=True)):
-        rows, columns = (step >> down, step >> across) if number else (step, step)
-        difference = new[::rows, ::columns].float() - old[::rows, ::columns].float()
-        if difference.ndim == 3:
-            change += (difference * weight[..., None]).sum((0, 1)).tolist()
-        else:
-            height, width = difference.shape
-            # dot() of two flat tensors is the cheapest weighted sum there is.
-            change.append(float(torch.dot(difference.flatten(), weight[:height, :width].flatten())))
+        steps = (step >> down, step >> across) if number else (step, step)
+        difference = _grid(new, *steps) - _grid(old, *steps)
+        height, width = difference.shape[:2]
+        sums = np.tensordot(weight[:height, :width], difference, 2)
+        change += sums.ravel().tolist()
     return _as_rgb([value / total for value in change], color)
+
+
+def _grid(plane: Tensor, rows: int, columns: int) -> np.ndarray:
+    """Every n-th sample, float32."""
+    picked = plane[::rows, ::columns].detach()
+    if picked.dtype == torch.bfloat16:
+        picked = picked.float()
+    # So few are faster in numpy.
+    return picked.numpy(force=True).astype(np.float32)
 
 
 def _as_rgb(change: list[float], color: ColorSpec) -> tuple[float, float, float]:
