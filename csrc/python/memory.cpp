@@ -10,6 +10,7 @@ void bind_memory(py::module_& module) {
     py::gil_scoped_release release;
     prefault(pointer<void>(data), bytes, threads);
   });
+  module.def("return_large_blocks", &return_large_blocks);
 }
 
 }  // namespace vharm::python

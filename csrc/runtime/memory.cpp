@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/memory.hpp"
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 #if defined(__linux__)
 #include <sys/mman.h>
 #include <time.h>
@@ -101,5 +104,17 @@ void prefault(void* data, int64_t bytes, int threads) {
 #else
 void prefault(void*, int64_t, int) {}
 #endif
+
+bool return_large_blocks(int64_t least) {
+#if defined(__GLIBC__)
+  // Once set, it no longer grows with the blocks that are freed.
+  if (mallopt(M_MMAP_THRESHOLD, static_cast<int>(least)) != 1) return false;
+  malloc_trim(0);
+  return true;
+#else
+  (void)least;
+  return false;
+#endif
+}
 
 }  // namespace vharm

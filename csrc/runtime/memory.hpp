@@ -13,4 +13,9 @@ namespace vharm {
 // Linux 5.14 and later; elsewhere, and below 4 MiB, nothing happens.
 void prefault(void* data, int64_t bytes, int threads);
 
+// Has malloc map blocks of `least` bytes and more one by one, so that they go back to the system as
+// soon as they are freed, and gives back what is free by now: a setting of the whole process. False
+// where the C library has none.
+bool return_large_blocks(int64_t least);
+
 }  // namespace vharm

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from vharm.media import MediaError, open_reader
+from vharm.media.mask import matte_threads
 from vharm.media.pixel_formats import native_format
+from vharm.media.video_reader import decoder_threads
 
 av = pytest.importorskip("av")
 
@@ -118,6 +120,31 @@ def test_full_range_is_seen(make_clip):
     assert (color.black, color.white) == (0, 255)
     color = open_reader(make_clip()).color
     assert (color.black, color.white) == (16, 235)
+
+
+def test_tensors_are_made_once_for_the_same_planes(make_clip):
+    frame = next(iter(open_reader(make_clip(count=2))))
+    first = frame.tensors()
+    assert frame.tensors() is first
+    other = frame.replace_planes([plane.copy() + 1 for plane in frame.planes])
+    assert torch.equal(other.tensors()[0], first[0] + 1)
+    frame.planes = other.planes
+    assert torch.equal(frame.tensors()[0], first[0] + 1)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_of_a_decoder(make_clip, threads):
+    path = make_clip()
+    for one, other in zip(open_reader(path), open_reader(path, threads=threads), strict=True):
+        assert np.array_equal(one.planes[0], other.planes[0])
+    with pytest.raises(ValueError, match="threads: expected at least 1, got 0"):
+        open_reader(path, threads=0)
+
+
+def test_a_decoder_gets_a_thread_for_each_core_and_a_matte_few(monkeypatch):
+    for cores, clip, matte in ((None, 1, 1), (2, 2, 1), (6, 6, 1), (64, 8, 2)):
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        assert (decoder_threads(), matte_threads()) == (clip, matte)
 
 
 def test_start_and_end(make_clip):

@@ -13,6 +13,7 @@ import torch
 
 from vharm.models import EncoderConfig, Harmonizer, Stage, engine
 from vharm.models.engine import OnnxEngine, choose_engine
+from vharm.ops import _native
 
 STAGES = (
     Stage(expansion=1, kernel=3, stride=1, channels=16, repeats=1),
@@ -142,6 +143,16 @@ def test_threads_change_nothing(threads, regions):
         again = copy.deepcopy(run)
         torch.testing.assert_close(again(*inputs), run(*inputs), atol=1e-6, rtol=0)
     assert pickle.loads(pickle.dumps(run))(*inputs).shape == (5, 6)
+
+
+@pytest.mark.usefixtures("onnx")
+def test_a_single_picture_takes_no_more_threads_than_kernels_get():
+    run, inputs = OnnxEngine(network(), threads=2), sample(1)
+    with _native.at_most(1):
+        alone = run(*inputs)
+    assert list(run._made._sessions) == [1]
+    torch.testing.assert_close(run(*inputs), alone, atol=1e-5, rtol=0)
+    assert list(run._made._sessions) == [1, 2]
 
 
 @pytest.mark.usefixtures("onnx")

@@ -44,8 +44,10 @@ class Runner:
         if self._eager is not None:
             return Ran(self._eager.run(clip, out), {})
         from ..media import open_writer
+        from ..session.resources import return_freed_frames
 
         reader, masks = clip.open()
+        return_freed_frames(reader)
         with reader:
             writer = open_writer(out, reader, codec="libx264", crf=CRF, preset=self.case.preset)
             if self._session is None:

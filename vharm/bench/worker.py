@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import time
@@ -12,8 +13,8 @@ from .cases import Case, Clip
 from .measure import peak_memory
 from .runner import Runner
 
-WARM_UP = 0.2
-"""Seconds of the clip that are run before anything is timed."""
+WARM_UP = 1.0
+"""Seconds of the clip that are run before anything is timed: until every buffer is there."""
 
 
 def work(task: dict) -> dict:
@@ -24,6 +25,7 @@ def work(task: dict) -> dict:
     runner, out = Runner(Case(**task["case"])), Path(task["out"])
     first = Clip(clip.path, mask, WARM_UP if clip.end is None else min(clip.end, WARM_UP))
     runner.run(first, out)
+    gc.collect()  # PyAV's pictures with side data wait for that, and count as memory
     trace = None
     if task["trace"] is not None:
         from ..session import Trace

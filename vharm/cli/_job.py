@@ -18,6 +18,7 @@ from ..media import Reader, open_reader, open_writer
 from ..session import Session
 from ..session.compare import output_size
 from ..session.front import Source, open_source
+from ..session.resources import return_freed_frames
 from ._compare import ComparingWriter, KeepingReader, comparison_path
 from ._cube import ffmpeg_line, save_mean_cube
 from ._options import encoder_options
@@ -165,6 +166,7 @@ def _run(
         writer = _open_writers(given, source, reader, files)
         if given.compare is not None:
             reader = KeepingReader(reader)
+        return_freed_frames(reader)
         update = stack.enter_context(progress_bar(not given.quiet))
         report = session.run(
             reader,

@@ -26,6 +26,7 @@ def open_reader(
     start: float | None = None,
     end: float | None = None,
     frame_rate: Any = None,
+    threads: int | None = None,
 ) -> Reader:
     """Open any source of frames.
 
@@ -34,7 +35,8 @@ def open_reader(
     channel being alpha; a list, generator or iterator of single frames; a Reader (returned).
     start, end: seconds from the beginning; frames with start <= time < end are read and their
     time stamps then begin at 0. frame_rate: frames per second of a source that has none of its
-    own; refused for video files.
+    own; refused for video files. threads: of a video's decoder, each of which holds frames of its
+    own; None means one a core, at most 8.
 
     Raises FileNotFoundError, MediaError (not readable, no video stream), ValueError, TypeError.
     """
@@ -43,6 +45,8 @@ def open_reader(
         raise ValueError(f"start: expected seconds >= 0, got {start}")
     if end is not None and end <= (start or 0):
         raise ValueError(f"end: expected more than start ({start or 0} s), got {end}")
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads: expected at least 1, got {threads}")
     if isinstance(source, Reader):
         if start is not None or end is not None or rate is not None:
             raise ValueError(
@@ -62,7 +66,7 @@ def open_reader(
             raise ValueError(
                 "frame_rate: a video file carries its own; it is meant for pictures and arrays"
             )
-        return VideoReader(Path(source), start, end)
+        return VideoReader(Path(source), start, end, threads)
     return ArrayReader(source, rate, start, end)
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from fractions import Fraction
@@ -19,15 +20,28 @@ from .standalone import PacketsByTime
 _HALF_A_MILLISECOND = Fraction(1, 2000)
 
 
+MOST_THREADS = 8
+"""Of a decoder, unless it was told otherwise: in 4K each one holds 50 MB of frames."""
+
+
+def decoder_threads() -> int:
+    """How many threads a decoder gets: one a core, at most `MOST_THREADS`."""
+    return min(os.cpu_count() or 1, MOST_THREADS)
+
+
 class VideoReader(Reader):
     """Frames of the best video stream of a file; see ``open_reader``."""
 
-    def __init__(self, path: Path, start: float | None = None, end: float | None = None) -> None:
+    def __init__(
+        self, path: Path, start: float | None = None, end: float | None = None,
+        threads: int | None = None,
+    ) -> None:  # fmt: skip
         self._start = None if start is None else Fraction(start).limit_denominator(10**6)
         self._end = None if end is None else Fraction(end).limit_denominator(10**6)
+        self._threads = threads
         self._closed = False
         self._waiting: tuple[Any, Iterator[Frame], Frame] | None = None
-        container, stream = _open(path)
+        container, stream = _open(path, threads)
         try:
             rate = stream.average_rate or stream.guessed_rate
             self._origin = Fraction(stream.start_time or 0) * stream.time_base
@@ -79,7 +93,7 @@ class VideoReader(Reader):
             raise ValueError(f"{self.path}: the reader is closed")
         waiting, self._waiting = self._waiting, None
         if waiting is None:
-            container, stream = _open(self.path)
+            container, stream = _open(self.path, self._threads)
             frames = self._decode(container, stream)
             first = next(frames, None)
             if first is None:
@@ -174,7 +188,7 @@ def _broken(name: str, count: int, time: float, why: str) -> MediaError:
     return MediaError(f"{text}; {why}", frames=count, time=time)
 
 
-def _open(path: Path) -> tuple[Any, Any]:
+def _open(path: Path, threads: int | None) -> tuple[Any, Any]:
     av = require_av()
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")
@@ -195,6 +209,7 @@ def _open(path: Path) -> tuple[Any, Any]:
         container.close()
         raise MediaError(f"{path}: no decoder for its video stream", frames=0)
     stream.thread_type = "AUTO"
+    stream.codec_context.thread_count = threads or decoder_threads()
     return container, stream
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from vharm.ops import _native
+
 if TYPE_CHECKING:
     from vharm.models.harmonizer import Harmonizer
     from vharm.models.regions import RegionColours
@@ -71,7 +73,8 @@ class OnnxEngine:
     Args:
         network: see above.
         threads: threads it may use; None takes as many as torch does when the model is made. They
-            take pictures of a batch each for itself, and share the work on a single picture.
+            take pictures of a batch each for itself, and share the work on a single picture, where
+            it is given no fewer than kernels are.
             Between calls none of them spins, so that they take nothing from decoding and encoding.
 
     Raises:
@@ -130,7 +133,7 @@ class _Model:
         # Threads that share a picture wait for each other at every layer, and lose time where
         # decoding and encoding use the same cores; with a picture each they meet once.
         parts = min(self.threads, len(image))
-        session = self._session(self.threads if parts == 1 else 1)
+        session = self._session(_native.threads(self.threads) if parts == 1 else 1)
         cut = [torch.tensor_split(x, parts) for x in inputs.values()]
         feeds = [
             {name: x.numpy() for name, x in zip(inputs, part, strict=True)}

@@ -6,8 +6,11 @@ The modules know no framework: a tensor crosses as its data pointer, dtype code,
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import functools
 import importlib
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, Literal
 
@@ -145,6 +148,34 @@ def prefault(*fresh: Tensor | None) -> None:
             cpu_module().prefault(tensor.data_ptr(), tensor.nbytes, threads())
 
 
-def threads() -> int:
-    """How many threads a CPU kernel may use: torch's own setting."""
-    return torch.get_num_threads()
+def return_large_blocks(least: int) -> bool:
+    """Has the C library give freed blocks of so many bytes back at once, in the whole process.
+
+    False where it cannot be told so, or `vharm._C` was not built.
+    """
+    module, _ = _load("_C")
+    return module is not None and module.return_large_blocks(least)
+
+
+_most_threads: contextvars.ContextVar[int | None] = contextvars.ContextVar(
+    "vharm_threads", default=None
+)
+
+
+@contextlib.contextmanager
+def at_most(threads: int) -> Iterator[None]:
+    """Has CPU kernels called inside the block use no more threads than this."""
+    token = _most_threads.set(threads)
+    try:
+        yield
+    finally:
+        _most_threads.reset(token)
+
+
+def threads(wanted: int | None = None) -> int:
+    """How many threads a CPU kernel may use: torch's own setting unless `wanted` says otherwise.
+
+    Within `at_most`, no more than that.
+    """
+    most, wanted = _most_threads.get(), wanted or torch.get_num_threads()
+    return wanted if most is None else min(most, wanted)

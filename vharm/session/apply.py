@@ -16,6 +16,9 @@ from ..media.frame import ColorSpec, Frame, shared_tensor, yuv_format
 from ..media.mask import Mask
 from ..ops import PlaneMask, shrink_plane, yuv_thumbnail
 
+# Of how many rows one of a thumbnail is made at least, where not every one is looked at.
+_ROWS = 4
+
 
 class TensorFrame(Frame):
     """A frame whose planes are torch tensors: pictures from memory, on any device."""
@@ -181,13 +184,22 @@ def _apply_gray(plane: Tensor, mask: Tensor, look: Look, color: ColorSpec) -> Te
     return out.to(torch.int32).to(plane.dtype) if color.depth != 32 else out.to(plane.dtype)
 
 
-def thumbnail(frame: Frame, size: tuple[int, int], device: torch.device) -> Tensor:
-    """The frame at [3,h,w], float RGB in [0,1]; linear light is encoded with the sRGB curve."""
+def thumbnail(
+    frame: Frame, size: tuple[int, int], device: torch.device, *, every_row: bool = True
+) -> Tensor:
+    """The frame at [3,h,w], float RGB in [0,1]; linear light is encoded with the sRGB curve.
+
+    Of RGB pictures some rows and columns are enough; of YUV frames some rows, unless `every_row`.
+    """
     planes, color = frame.tensors(), frame.color
     if color.layout == "yuv":
         within = (min(size[0], frame.height), min(size[1], frame.width))
+        if not every_row:
+            step = max(1, frame.height // (_ROWS * size[0]))
+            planes = tuple(plane[::step] for plane in planes)
+            within = (min(size[0], planes[0].shape[0]), within[1])
         small = yuv_thumbnail(planes, within, format=yuv_format(color))
-        return _area(small.to(device), size).clamp(0, 1)
+        return _area(small.to(device), size)
     image = planes[0] if planes[0].ndim == 3 else planes[0][..., None]
     check_not_nan(image, frame.index)
     image = _thin(image, size).to(device).permute(2, 0, 1)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..media.array_reader import cut_indices
 from ..media.frame import Frame
-from ..media.mask import Mask, MaskReader, open_mask
+from ..media.mask import Mask, MaskReader, matte_threads, open_mask
 from ..media.mask_shape import shape_mask
 from ..media.open import open_reader
 from ..media.reader import Reader, rate_of
@@ -159,12 +159,15 @@ def _open_masks(source: Source, reader: Reader) -> MaskReader:
 def _cut_files(source: Source, reader: Reader) -> Any:
     if source.start is None and source.end is None:
         return source.masks
-    whole = open_reader(source.masks)
+    threads = matte_threads()
+    whole = open_reader(source.masks, threads=threads)
     if whole.still:
         return whole
     rate = reader.frame_rate if whole.frame_rate is None else None
     whole.close()
-    return open_reader(source.masks, start=source.start, end=source.end, frame_rate=rate)
+    return open_reader(
+        source.masks, start=source.start, end=source.end, frame_rate=rate, threads=threads
+    )
 
 
 def _cut_memory(source: Source, reader: Reader) -> Any:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from ..media.formats import blank_like
 from ..media.frame import Frame
 from ..media.mask import Mask
 from ..media.pipe import threaded
-from ..ops import _backends
+from ..ops import _backends, _native
 from .apply import (
     TensorFrame,
     apply_look,
@@ -38,24 +37,13 @@ from .mask_free import MaskFinder
 from .matte import matte_frame
 from .pairs import check_readable_twice, pair_up
 from .report import Progress, Report
+from .resources import HELD_BYTES, ahead, batch_room, frame_bytes, kernel_threads
 from .stages import Stages, Trace
 
 if TYPE_CHECKING:
     from ..media import Writer
     from ..methods import Shot
     from .session import Session
-
-HELD_BYTES = 256 << 20
-"""How many bytes of frames a batch may hold, unless the batch was given."""
-
-CPU_BATCH = 4
-"""Frames in a batch on the CPU, which gains little by more: the memory between a network's layers
-grows with it, and is fetched anew from the system for each batch once it is large."""
-
-
-def ahead(frame_bytes: int) -> int:
-    """How many frames a thread may be ahead: 4, and fewer of very large ones."""
-    return max(1, min(4, HELD_BYTES // 2 // frame_bytes))
 
 
 class Run:
@@ -76,6 +64,7 @@ class Run:
         self.read = 0
         self.total: int | None = getattr(reader, "frame_count", None)
         self._stages = Stages(report.stages, trace)
+        self._kernel_threads = kernel_threads(beside_others=threads)
         # Threads and suspended generators do not see the caller's context.
         self._backend = session.backend or _backends.forced()
         self._flicker = FlickerMeter()
@@ -85,7 +74,7 @@ class Run:
         self._covered = 0
         self._cut_pending = False
         self._size = (0, 0)
-        self.frame_bytes = _bytes_of(reader)
+        self.frame_bytes = frame_bytes(reader)
         self.finder = self._finder()
         report.method = session.method_name
         report.temporal = "given" if session.given is not None else session.temporal
@@ -150,7 +139,7 @@ class Run:
         forced: AbstractContextManager = contextlib.nullcontext()
         if self._backend is not None:
             forced = _backends.backend(self._backend)
-        with self._stages(stage), forced:
+        with self._stages(stage), forced, _native.at_most(self._kernel_threads):
             yield
 
     def _ahead(self, stack: contextlib.ExitStack, items: Iterator[Item]) -> Iterator[Item]:
@@ -209,7 +198,8 @@ class Run:
     def _find_cut(self, item: Item, detector: CutDetector) -> None:
         with self.scope("thumbnails"):
             size = cut_size(item.frame.color.layout)
-            item.cut = detector.update(thumbnail(item.frame, size, self.session.device))
+            small = thumbnail(item.frame, size, self.session.device, every_row=False)
+            item.cut = detector.update(small)
 
     def _add_thumbnails(self, item: Item) -> None:
         device = self.session.device
@@ -233,9 +223,7 @@ class Run:
 
     def _make_estimator(self) -> Estimator:
         session = self.session
-        method, room = session.method, max(1, HELD_BYTES // self.frame_bytes)
-        if session.device.type == "cpu":
-            room = min(room, CPU_BATCH)
+        method, room = session.method, batch_room(self.frame_bytes, session.device)
         batch = session.batch or min(method.batch, room)
         streams = method.shot() is not None
         return Estimator(
@@ -383,15 +371,6 @@ class _Feed:
 
     def finish(self) -> list[Look]:
         return self._run.timed(self._shot.finish)
-
-
-def _bytes_of(reader: Any) -> int:
-    """The size of a frame, as far as the reader knows; else that of 1080p in 8 bits."""
-    width, height = getattr(reader, "width", 0), getattr(reader, "height", 0)
-    if not (width and height):
-        return 1920 * 1080 * 3
-    shapes = reader.color.plane_shapes(width, height)
-    return sum(math.prod(shape) for shape in shapes) * reader.color.dtype.itemsize
 
 
 def _moved(tensor: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor | None:

@@ -20,7 +20,8 @@ from .mask_free import MASK_THRESHOLD
 from .matte import open_matte
 from .options import check_options, choose_method
 from .report import Progress, Report
-from .run import Run, ahead
+from .resources import ahead, rest_openmp
+from .run import Run
 from .stages import Trace
 
 if TYPE_CHECKING:
@@ -186,6 +187,8 @@ class Session:
             check_comparison(compare)
             self._check_cube(cube_out)
             self._check_mask_out(mask_out, masks)
+            if threads:
+                rest_openmp()
             run = Run(self, reader, masks, report, compare, progress, threads=threads, trace=trace)
             with contextlib.ExitStack() as stack:
                 if look_out is not None and not self._one_look:
