@@ -19,7 +19,8 @@ LIKE_GPU := env PYTHONPATH=. $(PYTHON) -m pytest --device cuda --fail-skipped-gp
 .PHONY: help demo test lint build gpu-check clean distclean
 help:
 	@echo "make demo       a composite is made, harmonized and measured; see $(OUT)/demo/sheet.png"
-	echo "make test       all tests, the benchmarks in short, and Triton's kernels interpreted"
+	echo "make test       all tests, the benchmarks in short, the kernels for older"
+	echo "                processors, and Triton's interpreted"
 	echo "make lint       ruff and clang-format"
 	echo "make build      the native modules, in place"
 	echo "make gpu-check  on a machine with an NVIDIA card: build for it, tests, benchmarks"
@@ -31,6 +32,9 @@ demo: $(VENV)/.cli $(VENV)/.native
 
 test: $(VENV)/.test $(VENV)/.native
 	$(BIN)/python -m pytest tests benchmarks --quick --ignore=tests/triton
+	for isa in avx2 baseline; do
+	    VHARM_CPU_ISA=$$isa $(BIN)/python -m pytest tests/ops
+	done
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/triton
 
 lint: $(VENV)/.lint

@@ -77,12 +77,26 @@ Status apply_yuv(const SpanOp& op, const PlaneView* planes, const MaskView& mask
     }
   };
 
+  const auto untouched = [&](int64_t y, int rows) {
+    if (mask.data == nullptr || mask.dtype != DType::u8 || mask.sw != 1) return false;
+    const auto* from = static_cast<const uint8_t*>(mask.data) + y * mask.sh;
+    for (int r = 0; r < rows; ++r) {
+      if (!none_above(from + r * mask.sh, static_cast<int>(luma.w), mask.black)) return false;
+    }
+    return true;
+  };
+
   parallel_for(bands, threads, [&](int64_t band) {
     Span rgb;
     alignas(64) float m[kSpan], y_in[kSpan], u_in[kSpan], v_in[kSpan], u_wide[kSpan], v_wide[kSpan];
     alignas(64) float u_sum[kSpan], v_sum[kSpan];
     const int64_t y0 = band << format.log2_y;
     const int rows = static_cast<int>(luma.h - y0 < rows_max ? luma.h - y0 : rows_max);
+    if (untouched(y0, rows)) {
+      for (int r = 0; r < rows; ++r) copy(0, y0 + r, 0, static_cast<int>(luma.w));
+      for (int c = 1; c < 3; ++c) copy(c, band, 0, static_cast<int>(planes[c].w));
+      return;
+    }
     for (int64_t x = 0; x < luma.w; x += step) {
       const int columns = static_cast<int>(luma.w - x < step ? luma.w - x : step);
       const int chroma = (columns + (1 << format.log2_x) - 1) >> format.log2_x;

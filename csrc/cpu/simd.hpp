@@ -49,6 +49,15 @@ VHARM_HD vf vsqrt(vf a) { return _mm512_sqrt_ps(a.v); }
 VHARM_HD vf vround(vf a) { return _mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT); }
 VHARM_HD vf vtrunc(vf a) { return _mm512_roundscale_ps(a.v, _MM_FROUND_TO_ZERO); }
 VHARM_HD float sum(vf a) { return _mm512_reduce_add_ps(a.v); }
+VHARM_HD void store_sums(float* p, vf a, vf b, vf c, vf d) {
+  const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a.v, b.v), _mm512_unpackhi_ps(a.v, b.v));
+  const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c.v, d.v), _mm512_unpackhi_ps(c.v, d.v));
+  const __m512 quarters =
+      _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
+  const __m256 halves =
+      _mm256_add_ps(_mm512_castps512_ps256(quarters), _mm512_extractf32x8_ps(quarters, 1));
+  _mm_storeu_ps(p, _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1)));
+}
 
 // m in [0.75, 1.5) and e such that a = m * 2^e.
 VHARM_HD void split(vf a, vf& m, vf& e) {
@@ -108,6 +117,13 @@ VHARM_HD float sum(vf a) {
   __m128 h = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
   h = _mm_add_ps(h, _mm_movehl_ps(h, h));
   return _mm_cvtss_f32(_mm_add_ss(h, _mm_movehdup_ps(h)));
+}
+VHARM_HD void store_sums(float* p, vf a, vf b, vf c, vf d) {
+  const __m256 ab = _mm256_add_ps(_mm256_unpacklo_ps(a.v, b.v), _mm256_unpackhi_ps(a.v, b.v));
+  const __m256 cd = _mm256_add_ps(_mm256_unpacklo_ps(c.v, d.v), _mm256_unpackhi_ps(c.v, d.v));
+  const __m256 halves =
+      _mm256_add_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));
+  _mm_storeu_ps(p, _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1)));
 }
 
 VHARM_HD void split(vf a, vf& m, vf& e) {
@@ -188,6 +204,13 @@ VHARM_HD vf vtrunc(vf a) {
   return __builtin_convertvector(__builtin_convertvector(a.v, native_vi), native_vf);
 }
 VHARM_HD float sum(vf a) { return (a.v[0] + a.v[2]) + (a.v[1] + a.v[3]); }
+// The sums of four vectors, one behind the other.
+VHARM_HD void store_sums(float* p, vf a, vf b, vf c, vf d) {
+  p[0] = sum(a);
+  p[1] = sum(b);
+  p[2] = sum(c);
+  p[3] = sum(d);
+}
 
 VHARM_HD void split(vf a, vf& m, vf& e) {
   native_vi bits;

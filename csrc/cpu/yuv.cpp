@@ -120,34 +120,73 @@ struct Columns {
   }
 };
 
-// line[x] (+)= weight * row[x]
 template <typename T>
-void add_samples(const T* row, int64_t n, float weight, bool fresh, float* line) {
-  const vf w(weight), zero(0.0f);
-  int64_t x = 0;
-  for (; x + kWidth <= n; x += kWidth) {
-    const vf v = sizeof(T) == 1 ? load_u8(reinterpret_cast<const uint8_t*>(row) + x)
-                                : load_u16(reinterpret_cast<const uint16_t*>(row) + x);
-    store(line + x, vfma(v, w, fresh ? zero : load(line + x)));
+VHARM_HD vf load_samples(const T* p) {
+  if constexpr (sizeof(T) == 1) {
+    return load_u8(p);
+  } else {
+    return load_u16(p);
   }
-  for (; x < n; ++x) line[x] = row[x] * weight + (fresh ? 0.0f : line[x]);
 }
 
-void add_row(const PlaneView& plane, int64_t y, float weight, bool fresh, float* line) {
-  const void* row = sample(plane, y, 0);
+// Rows that are summed together, each with its weight.
+constexpr int kRows = 4;
+
+// line[x] (+)= sum of weights[r] * rows[r][x]
+template <int R, typename T>
+void add_rows(const T* const* rows, int64_t ahead, const float* weights, int64_t n, bool fresh,
+              float* line) {
+  vf w[R];
+  for (int r = 0; r < R; ++r) w[r] = vf(weights[r]);
+  int64_t x = 0;
+  for (; x + kWidth <= n; x += kWidth) {
+    vf total = fresh ? vf(0.0f) : load(line + x);
+    for (int r = 0; r < R; ++r) {
+      __builtin_prefetch(rows[r] + ahead + x);
+      total = vfma(load_samples(rows[r] + x), w[r], total);
+    }
+    store(line + x, total);
+  }
+  for (; x < n; ++x) {
+    float total = fresh ? 0.0f : line[x];
+    for (int r = 0; r < R; ++r) total += rows[r][x] * weights[r];
+    line[x] = total;
+  }
+}
+
+template <typename T>
+void add_rows(const PlaneView& plane, int64_t y, const float* weights, int count, bool fresh,
+              float* line) {
+  const T* rows[kRows];
+  for (int r = 0; r < count; ++r) rows[r] = reinterpret_cast<const T*>(sample(plane, y + r, 0));
+  switch (count) {
+    case 1:
+      return add_rows<1>(rows, 1 * plane.sh, weights, plane.w, fresh, line);
+    case 2:
+      return add_rows<2>(rows, 2 * plane.sh, weights, plane.w, fresh, line);
+    case 3:
+      return add_rows<3>(rows, 3 * plane.sh, weights, plane.w, fresh, line);
+    default:
+      return add_rows<kRows>(rows, kRows * plane.sh, weights, plane.w, fresh, line);
+  }
+}
+
+// Up to kRows rows from `y` on.
+void add_rows(const PlaneView& plane, int64_t y, const float* weights, int count, bool fresh,
+              float* line) {
   if (plane.sw == 1 && plane.dtype == DType::u8) {
-    add_samples(static_cast<const uint8_t*>(row), plane.w, weight, fresh, line);
-    return;
+    return add_rows<uint8_t>(plane, y, weights, count, fresh, line);
   }
   if (plane.sw == 1 && plane.dtype == DType::u16) {
-    add_samples(static_cast<const uint16_t*>(row), plane.w, weight, fresh, line);
-    return;
+    return add_rows<uint16_t>(plane, y, weights, count, fresh, line);
   }
   alignas(64) float piece[kSpan];
-  for (int64_t x = 0; x < plane.w; x += kSpan) {
-    const int n = static_cast<int>(plane.w - x < kSpan ? plane.w - x : kSpan);
-    load_plane(sample(plane, y, x), plane.dtype, plane.sw, n, weight, piece);
-    for (int i = 0; i < n; ++i) line[x + i] = fresh ? piece[i] : line[x + i] + piece[i];
+  for (int r = 0; r < count; ++r, fresh = false) {
+    for (int64_t x = 0; x < plane.w; x += kSpan) {
+      const int n = static_cast<int>(plane.w - x < kSpan ? plane.w - x : kSpan);
+      load_plane(sample(plane, y + r, x), plane.dtype, plane.sw, n, weights[r], piece);
+      for (int i = 0; i < n; ++i) line[x + i] = fresh ? piece[i] : line[x + i] + piece[i];
+    }
   }
 }
 
@@ -172,19 +211,38 @@ Status shrink_plane(const PlaneView& plane, const PlaneView& out, int threads) {
     memset(line + plane.w, 0, room - size_t(plane.w) * 4);
     const double top = row * step, bottom = top + step;
     const int64_t first = static_cast<int64_t>(top);
-    for (int64_t y = first; y < bottom - 1e-9 && y < plane.h; ++y) {
-      const double low = top > y ? top : y, high = bottom < y + 1 ? bottom : y + 1;
-      add_row(plane, y, static_cast<float>((high - low) / step), y == first, line);
+    int64_t end = first;
+    while (end < bottom - 1e-9 && end < plane.h) ++end;
+    for (int64_t y = first; y < end; y += kRows) {
+      const int count = static_cast<int>(end - y < kRows ? end - y : kRows);
+      float weights[kRows];
+      for (int r = 0; r < count; ++r) {
+        const double at = y + r, low = top > at ? top : at,
+                     high = bottom < at + 1 ? bottom : at + 1;
+        weights[r] = static_cast<float>((high - low) / step);
+      }
+      add_rows(plane, y, weights, count, y == first, line);
     }
-    for (int64_t column = 0; column < out.w; ++column) {
+    const auto weighted = [&](int64_t column) {
       const float* from = line + columns.first[column];
       const float* weights = columns.weights + column * columns.taps;
       vf total = load(from) * load(weights);
       for (int i = kWidth; i < columns.taps; i += kWidth) {
         total = vfma(load(from + i), load(weights + i), total);
       }
-      *reinterpret_cast<float*>(sample(out, row, column)) = sum(total);
+      return total;
+    };
+    const auto target = [&](int64_t column) {
+      return reinterpret_cast<float*>(sample(out, row, column));
+    };
+    int64_t column = 0;
+    for (; column + 4 <= out.w; column += 4) {
+      float sums[4];
+      store_sums(sums, weighted(column), weighted(column + 1), weighted(column + 2),
+                 weighted(column + 3));
+      for (int i = 0; i < 4; ++i) *target(column + i) = sums[i];
     }
+    for (; column < out.w; ++column) *target(column) = sum(weighted(column));
     free(line);
   });
   return out_of_memory ? Status::out_of_memory : Status::ok;

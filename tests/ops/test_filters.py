@@ -213,9 +213,12 @@ def test_gradients_agree_with_autograd_through_the_reference(backend, device, fi
         if what == "arguments":
             # A sum over pixels has no pixel to leave out, and the float32 reference itself is off
             # by per cents here (values of 0 and 1 under powers); the next test is the sharp one.
-            assert (found - expected).norm() <= 5e-3 * expected.norm() + 1e-6
+            own_error = (expected - exact).norm()
+            assert (found - exact).norm() <= 1.5 * own_error + 2e-6 * exact.norm()
         else:
-            assert_gradient_close(found, expected, what, exact=exact)
+            # Next to white, where a power rises steeply, one in 200 hangs on the last bit before it:
+            # without fused multiply-add others do than with it.
+            assert_gradient_close(found, expected, what, exact=exact, share=0.01)
 
 
 @pytest.mark.parametrize("backend", backends("filter_chain"))
