@@ -49,6 +49,7 @@ VHARM_HD vf vsqrt(vf a) { return _mm512_sqrt_ps(a.v); }
 VHARM_HD vf vround(vf a) { return _mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT); }
 VHARM_HD vf vtrunc(vf a) { return _mm512_roundscale_ps(a.v, _MM_FROUND_TO_ZERO); }
 VHARM_HD float sum(vf a) { return _mm512_reduce_add_ps(a.v); }
+// The sums of four vectors, one behind the other.
 VHARM_HD void store_sums(float* p, vf a, vf b, vf c, vf d) {
   const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a.v, b.v), _mm512_unpackhi_ps(a.v, b.v));
   const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c.v, d.v), _mm512_unpackhi_ps(c.v, d.v));
@@ -204,7 +205,6 @@ VHARM_HD vf vtrunc(vf a) {
   return __builtin_convertvector(__builtin_convertvector(a.v, native_vi), native_vf);
 }
 VHARM_HD float sum(vf a) { return (a.v[0] + a.v[2]) + (a.v[1] + a.v[3]); }
-// The sums of four vectors, one behind the other.
 VHARM_HD void store_sums(float* p, vf a, vf b, vf c, vf d) {
   p[0] = sum(a);
   p[1] = sum(b);

@@ -216,8 +216,8 @@ def test_gradients_agree_with_autograd_through_the_reference(backend, device, fi
             own_error = (expected - exact).norm()
             assert (found - exact).norm() <= 1.5 * own_error + 2e-6 * exact.norm()
         else:
-            # Next to white, where a power rises steeply, one in 200 hangs on the last bit before it:
-            # without fused multiply-add others do than with it.
+            # Next to white, where a power rises steeply, one in 200 hangs on the last bit before
+            # it: without fused multiply-add others do than with it.
             assert_gradient_close(found, expected, what, exact=exact, share=0.01)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 from clips import ListWriter, box_mask, clip
 from strategies import backends
 
+from vharm import methods
 from vharm.media.frame import ColorSpec
 from vharm.ops import _native
 from vharm.session import Session, resources
@@ -36,8 +38,8 @@ def test_bytes_of_a_frame():
 
 
 def test_large_frames_wait_in_smaller_numbers():
-    assert [resources.ahead(size) for size in (HD, 2 * HD, UHD, UHD2)] == [4, 4, 2, 1]
-    assert [resources.batch_room(size, CPU) for size in (HD, UHD, UHD2)] == [4, 2, 1]
+    assert [resources.ahead(size) for size in (HD, 2 * HD, UHD, UHD2)] == [4, 2, 1, 1]
+    assert [resources.batch_room(size, CPU) for size in (HD, 2 * HD, UHD)] == [4, 2, 1]
     assert [resources.batch_room(size, CUDA) for size in (HD, UHD)] == [86, 21]
 
 
@@ -75,9 +77,22 @@ def test_kernels_leave_half_of_the_cores_to_others(threads, expected, monkeypatc
     assert found == {expected}
 
 
-def test_small_frames_leave_the_process_as_it_is(monkeypatch):
-    monkeypatch.setattr(_native, "return_large_blocks", lambda least: pytest.fail("was told"))
-    assert not resources.return_freed_frames(Opened(1920, 1080))
+@pytest.mark.parametrize(
+    ("size", "heavy", "expected"),
+    [((3840, 2160), False, True), ((3840, 2160), None, True), ((1920, 1080), False, False),
+     ((3840, 2160), True, False)],
+)  # fmt: skip
+def test_only_large_frames_go_back_and_only_where_tensors_are_few(
+    size, heavy, expected, monkeypatch
+):
+    monkeypatch.setattr(_native, "return_large_blocks", lambda least: True)
+    method = None if heavy is None else SimpleNamespace(frees_large_tensors=heavy)
+    assert resources.return_freed_frames(Opened(*size), method) is expected
+
+
+def test_methods_say_what_they_do_with_memory():
+    assert not methods.get("mkl").frees_large_tensors
+    assert methods.Method.frees_large_tensors
 
 
 FREED = """

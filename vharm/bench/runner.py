@@ -47,7 +47,7 @@ class Runner:
         from ..session.resources import return_freed_frames
 
         reader, masks = clip.open()
-        return_freed_frames(reader)
+        return_freed_frames(reader, self._session and self._session.method)
         with reader:
             writer = open_writer(out, reader, codec="libx264", crf=CRF, preset=self.case.preset)
             if self._session is None:

@@ -166,7 +166,7 @@ def _run(
         writer = _open_writers(given, source, reader, files)
         if given.compare is not None:
             reader = KeepingReader(reader)
-        return_freed_frames(reader)
+        return_freed_frames(reader, session.method)
         update = stack.enter_context(progress_bar(not given.quiet))
         report = session.run(
             reader,

@@ -48,9 +48,9 @@ def open_reader(
     if threads is not None and threads < 1:
         raise ValueError(f"threads: expected at least 1, got {threads}")
     if isinstance(source, Reader):
-        if start is not None or end is not None or rate is not None:
+        if any(given is not None for given in (start, end, rate, threads)):
             raise ValueError(
-                "source: a Reader is already open; give start, end and frame_rate there"
+                "source: a Reader is already open; give start, end, frame_rate and threads there"
             )
         return source
     paths = (

@@ -25,8 +25,10 @@ MOST_THREADS = 8
 
 
 def decoder_threads() -> int:
-    """How many threads a decoder gets: one a core, at most `MOST_THREADS`."""
-    return min(os.cpu_count() or 1, MOST_THREADS)
+    """How many threads a decoder gets: one a core it may run on, at most `MOST_THREADS`."""
+    own = getattr(os, "sched_getaffinity", None)
+    cores = len(own(0)) if own else os.cpu_count() or 1
+    return min(cores, MOST_THREADS)
 
 
 class VideoReader(Reader):

@@ -199,7 +199,8 @@ def thumbnail(
             planes = tuple(plane[::step] for plane in planes)
             within = (min(size[0], planes[0].shape[0]), within[1])
         small = yuv_thumbnail(planes, within, format=yuv_format(color))
-        return _area(small.to(device), size)
+        small = small.to(device)
+        return small if within == tuple(size) else _area(small, size).clamp(0, 1)
     image = planes[0] if planes[0].ndim == 3 else planes[0][..., None]
     check_not_nan(image, frame.index)
     image = _thin(image, size).to(device).permute(2, 0, 1)

@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..ops import _native
 
+if TYPE_CHECKING:
+    from ..methods import Method
+
 HELD_BYTES = 256 << 20
 """How many bytes of frames may wait for what is estimated at once on a GPU."""
 
-QUEUE_BYTES = 32 << 20
+QUEUE_BYTES = 16 << 20
 """The same on the CPU, and for frames that a thread has ready before they are asked for."""
 
 CPU_BATCH = 4
@@ -65,17 +68,21 @@ def rest_openmp() -> None:
     torch.zeros(1 << 17).add_(1)
 
 
-def return_freed_frames(reader: Any) -> bool:
+def return_freed_frames(reader: Any, method: Method | None) -> bool:
     """Has the memory of large frames go back to the system as soon as they are freed.
 
     GNU's C library keeps what is freed for whoever asks next, apart for each thread; frames are
     made by one thread and freed by another, and of 4K ones it keeps 350 MiB. This is a setting of
-    the whole process, which costs programs that make and free large tensors all the time: for
-    programs that do nothing else than to bring clips from file to file.
+    the whole process: for programs that do nothing else than to bring clips from file to file.
+
+    Args:
+        reader: of the composite.
+        method: that is to estimate; None where Looks are given.
 
     Returns:
-        Whether it was done: not for smaller frames, nor with another C library.
+        Whether it was done: not for smaller frames, nor with methods that would take up to twice
+        as long (`Method.frees_large_tensors`), nor with another C library.
     """
-    if frame_bytes(reader) < LARGE_FRAME:
+    if frame_bytes(reader) < LARGE_FRAME or (method is not None and method.frees_large_tensors):
         return False
     return _native.return_large_blocks(1 << 20)
