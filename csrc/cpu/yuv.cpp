@@ -132,9 +132,9 @@ VHARM_HD vf load_samples(const T* p) {
 // Rows that are summed together, each with its weight.
 constexpr int kRows = 4;
 
-// line[x] (+)= sum of weights[r] * rows[r][x]
+// line[x] (+)= sum of weights[r] * rows[r][x], for rows `stride` apart
 template <int R, typename T>
-void add_rows(const T* const* rows, int64_t ahead, const float* weights, int64_t n, bool fresh,
+void add_rows(const T* const* rows, int64_t stride, const float* weights, int64_t n, bool fresh,
               float* line) {
   vf w[R];
   for (int r = 0; r < R; ++r) w[r] = vf(weights[r]);
@@ -142,7 +142,7 @@ void add_rows(const T* const* rows, int64_t ahead, const float* weights, int64_t
   for (; x + kWidth <= n; x += kWidth) {
     vf total = fresh ? vf(0.0f) : load(line + x);
     for (int r = 0; r < R; ++r) {
-      __builtin_prefetch(rows[r] + ahead + x);
+      __builtin_prefetch(rows[r] + R * stride + x);
       total = vfma(load_samples(rows[r] + x), w[r], total);
     }
     store(line + x, total);
@@ -161,13 +161,13 @@ void add_rows(const PlaneView& plane, int64_t y, const float* weights, int count
   for (int r = 0; r < count; ++r) rows[r] = reinterpret_cast<const T*>(sample(plane, y + r, 0));
   switch (count) {
     case 1:
-      return add_rows<1>(rows, 1 * plane.sh, weights, plane.w, fresh, line);
+      return add_rows<1>(rows, plane.sh, weights, plane.w, fresh, line);
     case 2:
-      return add_rows<2>(rows, 2 * plane.sh, weights, plane.w, fresh, line);
+      return add_rows<2>(rows, plane.sh, weights, plane.w, fresh, line);
     case 3:
-      return add_rows<3>(rows, 3 * plane.sh, weights, plane.w, fresh, line);
+      return add_rows<3>(rows, plane.sh, weights, plane.w, fresh, line);
     default:
-      return add_rows<kRows>(rows, kRows * plane.sh, weights, plane.w, fresh, line);
+      return add_rows<kRows>(rows, plane.sh, weights, plane.w, fresh, line);
   }
 }
 

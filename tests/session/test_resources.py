@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from clips import ListWriter, box_mask, clip
+from clips import ListWriter, Shift, box_mask, clip
 from strategies import backends
 
 from vharm import methods
@@ -77,6 +77,21 @@ def test_kernels_leave_half_of_the_cores_to_others(threads, expected, monkeypatc
     assert found == {expected}
 
 
+@pytest.mark.usefixtures("four_threads")
+@pytest.mark.parametrize(("heavy", "expected"), [(False, 2), (True, 4)])
+def test_networks_in_torch_are_estimated_with_all_threads(heavy, expected):
+    class Watched(Shift):
+        runs_in_torch = heavy
+
+        def estimate(self, *arguments, **options):
+            seen.append(_native.threads())
+            return super().estimate(*arguments, **options)
+
+    seen = []
+    Session(Watched(0.1)).run(clip(3), [box_mask()] * 3, ListWriter())
+    assert set(seen) == {expected}
+
+
 @pytest.mark.parametrize(
     ("size", "heavy", "expected"),
     [((3840, 2160), False, True), ((3840, 2160), None, True), ((1920, 1080), False, False),
@@ -86,13 +101,13 @@ def test_only_large_frames_go_back_and_only_where_tensors_are_few(
     size, heavy, expected, monkeypatch
 ):
     monkeypatch.setattr(_native, "return_large_blocks", lambda least: True)
-    method = None if heavy is None else SimpleNamespace(frees_large_tensors=heavy)
+    method = None if heavy is None else SimpleNamespace(runs_in_torch=heavy)
     assert resources.return_freed_frames(Opened(*size), method) is expected
 
 
 def test_methods_say_what_they_do_with_memory():
-    assert not methods.get("mkl").frees_large_tensors
-    assert methods.Method.frees_large_tensors
+    assert not methods.get("mkl").runs_in_torch
+    assert methods.Method.runs_in_torch
 
 
 FREED = """

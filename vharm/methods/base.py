@@ -107,8 +107,9 @@ class Method(ABC):
             frame-wise methods. Methods that keep what they know of earlier frames have a `shot`.
         batch: how many frames are best given at once.
         predicts_masks: whether `predict_masks` works, so that a clip needs no mask.
-        frees_large_tensors: whether estimates make and free tensors of megabytes all the time, as
-            networks in PyTorch do. They are slow where freed memory goes back to the system.
+        runs_in_torch: whether estimates are the work of a network in PyTorch. It makes and frees
+            tensors of megabytes all the time, which is slow where freed memory goes back to the
+            system, and its kernels get all threads.
     """
 
     name: ClassVar[str]
@@ -121,7 +122,7 @@ class Method(ABC):
     look_ahead: ClassVar[int] = 0
     batch: int = 8
     predicts_masks: bool = False
-    frees_large_tensors: bool = True
+    runs_in_torch: bool = True
 
     @classmethod
     def why_not(cls) -> str | None:

@@ -70,7 +70,7 @@ class HarmonizerMethod(Method):
         if side is not None and not (isinstance(side, int) and side >= LEAST_SIDE):
             raise ValueError(f"side: expected {LEAST_SIDE} or more pixels, got {side!r}")
         self.engine = choose_engine(engine, device)
-        self.frees_large_tensors = self.engine == "torch"
+        self.runs_in_torch = self.engine == "torch"
         weights = shipped.chosen(self.name, weights)
         network = Harmonizer.from_weights(weights).to(device).eval()
         if side is not None:

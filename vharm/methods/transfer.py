@@ -59,7 +59,7 @@ class ColourTransfer(Method):
         ValueError: an amount outside [0,1].
     """
 
-    frees_large_tensors = False
+    runs_in_torch = False
     default_lightness = 0.25
     default_colour = 0.4
 

@@ -81,8 +81,8 @@ def return_freed_frames(reader: Any, method: Method | None) -> bool:
 
     Returns:
         Whether it was done: not for smaller frames, nor with methods that would take up to twice
-        as long (`Method.frees_large_tensors`), nor with another C library.
+        as long (`Method.runs_in_torch`), nor with another C library.
     """
-    if frame_bytes(reader) < LARGE_FRAME or (method is not None and method.frees_large_tensors):
+    if frame_bytes(reader) < LARGE_FRAME or (method is not None and method.runs_in_torch):
         return False
     return _native.return_large_blocks(1 << 20)

@@ -65,6 +65,8 @@ class Run:
         self.total: int | None = getattr(reader, "frame_count", None)
         self._stages = Stages(report.stages, trace)
         self._kernel_threads = kernel_threads(beside_others=threads)
+        heavy = session.method is not None and session.method.runs_in_torch
+        self._estimate_threads = kernel_threads(beside_others=threads and not heavy)
         # Threads and suspended generators do not see the caller's context.
         self._backend = session.backend or _backends.forced()
         self._flicker = FlickerMeter()
@@ -139,7 +141,8 @@ class Run:
         forced: AbstractContextManager = contextlib.nullcontext()
         if self._backend is not None:
             forced = _backends.backend(self._backend)
-        with self._stages(stage), forced, _native.at_most(self._kernel_threads):
+        most = self._estimate_threads if stage == "estimate" else self._kernel_threads
+        with self._stages(stage), forced, _native.at_most(most):
             yield
 
     def _ahead(self, stack: contextlib.ExitStack, items: Iterator[Item]) -> Iterator[Item]:
