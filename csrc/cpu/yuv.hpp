@@ -8,6 +8,10 @@
 namespace vharm {
 namespace VHARM_ISA {
 
+inline char* sample(const PlaneView& p, int64_t y, int64_t x) {
+  return at(p.data, p.dtype, y * p.sh + x * p.sw);
+}
+
 struct YuvMatrices {
   vf to[9], from[9], offset[3];
 

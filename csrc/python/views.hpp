@@ -81,6 +81,12 @@ inline PlaneView plane_view(const py::tuple& t) {
           t[5].cast<int64_t>()};
 }
 
+inline std::vector<PlaneView> plane_views(const py::tuple& t) {
+  std::vector<PlaneView> views;
+  for (const auto& item : t) views.push_back(plane_view(py::cast<py::tuple>(item)));
+  return views;
+}
+
 struct Planes {
   PlaneView items[3];
 };

@@ -42,10 +42,29 @@ void bind_yuv(py::module_& module) {
       return composite_yuv(front.items, back.items, m, f, premultiplied, to.items, threads);
     });
   });
-  module.def("shrink_plane", [](const py::tuple& in, const py::tuple& out, int threads) {
-    const PlaneView from = plane_view(in), to = plane_view(out);
-    call("shrink_plane", [&] { return shrink_plane(from, to, threads); });
+  module.def("shrink_planes", [](const py::tuple& in, const py::tuple& out, int threads) {
+    const auto from = plane_views(in), to = plane_views(out);
+    call("shrink_planes", [&] {
+      Status status = Status::ok;
+      for (size_t i = 0; i < from.size() && status == Status::ok; ++i) {
+        status = shrink_plane(from[i], to[i], threads);
+      }
+      return status;
+    });
   });
+  module.def("plane_change",
+             [](const py::tuple& before, const py::tuple& after, const py::tuple& mask, float black,
+                int64_t step, int log2_x, int log2_y) {
+               const auto from = plane_views(before), to = plane_views(after);
+               const PlaneView weights = plane_view(mask);
+               const int count = static_cast<int>(from.size());
+               std::vector<double> sums(count + 1);
+               call("plane_change", [&] {
+                 return plane_change(from.data(), to.data(), count, weights, black, step, log2_x,
+                                     log2_y, sums.data());
+               });
+               return sums;
+             });
 }
 
 }  // namespace vharm::python

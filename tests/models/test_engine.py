@@ -148,7 +148,7 @@ def test_threads_change_nothing(threads, regions):
 @pytest.mark.usefixtures("onnx")
 def test_a_single_picture_takes_no_more_threads_than_kernels_get():
     run, inputs = OnnxEngine(network(), threads=2), sample(1)
-    with _native.at_most(1):
+    with _native.AtMost(1):
         alone = run(*inputs)
     assert list(run._made._sessions) == [1]
     torch.testing.assert_close(run(*inputs), alone, atol=1e-5, rtol=0)

@@ -54,9 +54,9 @@ def four_threads():
 @pytest.mark.usefixtures("four_threads")
 def test_threads_of_kernels_can_be_limited():
     assert _native.threads() == 4
-    with _native.at_most(2):
+    with _native.AtMost(2):
         assert _native.threads() == 2
-        with _native.at_most(9):
+        with _native.AtMost(9):
             assert _native.threads() == 4
         assert _native.threads() == 2
     assert _native.threads() == 4

@@ -61,19 +61,3 @@ def test_linear_light_is_encoded_before_it_is_averaged():
     small = thumbnail(Frame((samples,), color), (1, 1), CPU)
     grey = (1.055 * 0.2 ** (1 / 2.4) - 0.055) / 2
     torch.testing.assert_close(small, torch.full((3, 1, 1), grey))
-
-
-@pytest.mark.parametrize("height", [1080, 720, 721, 100])
-def test_some_rows_of_a_yuv_frame_are_enough_for_cuts(height):
-    random = np.random.default_rng(0)
-    color = ColorSpec("yuv", 8, (1, 1), "bt709", False)
-    rows = np.linspace(0, 1, height)[:, None]
-    planes = []
-    for shape in color.plane_shapes(320, height):
-        slope = np.sin(9 * np.linspace(0, 1, shape[1])) * 60 + 40 * rows[: shape[0]]
-        planes.append((110 + slope + random.normal(0, 5, shape)).clip(16, 235).astype(np.uint8))
-    frame = Frame(tuple(planes), color)
-    every = thumbnail(frame, (36, 64), CPU)
-    some = thumbnail(frame, (36, 64), CPU, every_row=False)
-    assert some.shape == every.shape
-    assert float((some - every).abs().mean()) < 0.01

@@ -143,6 +143,12 @@ class Look(ABC):
     def _from_fields(cls, data: Mapping[str, Any]) -> Look:
         """`from_dict` once the kind is known."""
 
+    def _with(self, **values: Any) -> Self:
+        """The same Look with other values, which are known to be right."""
+        made = object.__new__(type(self))
+        made.__dict__.update(self.__dict__, **values)
+        return made
+
     def with_strength(self, strength: float) -> Self:
         """The same Look with another strength, 0 (untouched) to 1 (full effect)."""
         return dataclasses.replace(self, strength=strength)

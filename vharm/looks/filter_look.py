@@ -126,11 +126,9 @@ class FilterLook(Look):
         )
         if not same:
             return None
-        return FilterLook(
-            torch.lerp(self.arguments, other.arguments, weight),
-            torch.lerp(self.statistics, other.statistics, weight),
-            self.filters,
-            self.quantized_contrast,
+        return self._with(
+            arguments=torch.lerp(self.arguments, other.arguments, weight),
+            statistics=torch.lerp(self.statistics, other.statistics, weight),
             strength=self.strength + (other.strength - self.strength) * weight,
         )
 

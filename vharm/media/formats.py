@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from typing import Any
 
@@ -46,13 +47,14 @@ def frame_from_av(picture: Any, index: int = 0, *, image: bool = False) -> Frame
     planes, alpha = _planes_of(picture, native, color)
     if name == "pal8" and alpha is not None and alpha.min() == 255:
         alpha = None
-    time = float(picture.pts * picture.time_base) if picture.pts is not None else 0.0
+    pts, time_base = picture.pts, picture.time_base
+    time = 0.0 if pts is None else pts * time_base.numerator / time_base.denominator
     return Frame(
         planes,
         color,
         index=index,
-        pts=picture.pts,
-        time_base=picture.time_base,
+        pts=pts,
+        time_base=time_base,
         duration=getattr(picture, "duration", None) or None,
         time=time,
         alpha=alpha,
@@ -98,7 +100,10 @@ def blank_like(frame: Frame) -> Frame | None:
     name = format_of_color(frame.color, False)
     picture = _new_picture(frame, name)
     planes = tuple(_storage(picture, name)[:3])
-    return replace(frame, planes=planes, source=(picture, planes, None, frame.color))
+    return Frame(
+        planes, frame.color, frame.index, frame.pts, frame.time_base, frame.duration, frame.time,
+        matte=frame.matte, packet=frame.packet, source=(picture, planes, None, frame.color),
+    )  # fmt: skip
 
 
 def _new_picture(frame: Frame, name: str) -> Any:
@@ -191,39 +196,53 @@ def _swscale(picture: Any, name: str, have: ColorSpec, want: ColorSpec) -> Any:
     return result
 
 
-def _view(picture: Any, number: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    plane = picture.planes[number]
-    line, row = plane.line_size, shape[1] * (shape[2] if len(shape) > 2 else 1) * dtype.itemsize
-    if abs(line) < row:
-        raise MediaError(f"a {picture.format.name} row of {row} bytes is stored in {line}")
-    inner = (dtype.itemsize,) if len(shape) == 2 else (shape[2] * dtype.itemsize, dtype.itemsize)
-    offset = 0 if line > 0 else -line * (shape[0] - 1)
-    return np.ndarray(shape, dtype, buffer=plane, offset=offset, strides=(line, *inner))
-
-
 def _storage(picture: Any, name: str) -> list[np.ndarray]:
     """Writable arrays over the picture's memory, in FFmpeg's own order of planes."""
-    size = (picture.height, picture.width)
+    # Each look at `planes` makes them anew.
+    stored = picture.planes
+    layout = _layout(name, picture.height, picture.width)
+    return [_view(picture, stored[number], *kind) for number, kind in enumerate(layout)]
+
+
+def _view(
+    picture: Any, plane: Any, shape: tuple[int, ...], dtype: np.dtype, sample: int, row: int
+) -> np.ndarray:
+    line = plane.line_size
+    if abs(line) < row:
+        raise MediaError(f"a {picture.format.name} row of {row} bytes is stored in {line}")
+    strides = (line, dtype.itemsize) if len(shape) == 2 else (line, sample, dtype.itemsize)
+    offset = 0 if line > 0 else -line * (shape[0] - 1)
+    return np.ndarray(shape, dtype, buffer=plane, offset=offset, strides=strides)
+
+
+@functools.lru_cache(maxsize=64)
+def _layout(
+    name: str, height: int, width: int
+) -> tuple[tuple[tuple[int, ...], np.dtype, int, int], ...]:
+    """For each plane its shape, type, and the bytes of a pixel and of a row."""
+    size = (height, width)
     kind = float_kind(name)
+    planar = PLANAR_YUV.match(name)
     if kind:
         dtype = np.dtype(np.float32 if "f32" in kind else np.float16)
         counts = {"gbrap": (1,) * 4, "gbrp": (1,) * 3, "gray": (1,), "ya": (2,), "rgba": (4,)}
         layers = counts.get(kind.split("f")[0], (3,))
-        return [
-            _view(picture, number, size if count == 1 else (*size, count), dtype)
-            for number, count in enumerate(layers)
-        ]
-    planar = PLANAR_YUV.match(name)
-    if planar:
+        shapes = [size if count == 1 else (*size, count) for count in layers]
+    elif planar:
         across, down = SUBSAMPLING[planar[3]]
-        chroma = (-(-size[0] >> down), -(-size[1] >> across))
+        chroma = (-(-height >> down), -(-width >> across))
         shapes = [size, chroma, chroma] + ([size] if planar[1] else [])
         dtype = np.dtype(np.uint16 if planar[4] else np.uint8)
-        return [_view(picture, number, shape, dtype) for number, shape in enumerate(shapes)]
-    layout, depth, alpha = PLAIN[name]
-    channels = {"rgb": 3, "gray": 1}[layout] + alpha
-    dtype = np.dtype(np.uint8 if depth == 8 else np.uint16)
-    return [_view(picture, 0, size if channels == 1 else (*size, channels), dtype)]
+    else:
+        layout, depth, alpha = PLAIN[name]
+        channels = {"rgb": 3, "gray": 1}[layout] + alpha
+        shapes = [size if channels == 1 else (*size, channels)]
+        dtype = np.dtype(np.uint8 if depth == 8 else np.uint16)
+    made = []
+    for shape in shapes:
+        pixel = dtype.itemsize * (shape[2] if len(shape) > 2 else 1)
+        made.append((shape, dtype, pixel, shape[1] * pixel))
+    return tuple(made)
 
 
 def _planes_of(

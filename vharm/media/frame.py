@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -119,6 +120,7 @@ class ColorSpec:
         return text if self.transfer == "unspecified" else f"{text}, {self.transfer}"
 
 
+@functools.lru_cache(maxsize=64)
 def yuv_format(color: ColorSpec) -> YuvFormat:
     """What ``vharm.ops`` calls a YUV format."""
     from ..ops import YuvFormat

@@ -119,13 +119,18 @@ class VideoReader(Reader):
         frame.index = index
         frame.pts -= self._shift
         origin = 0 if self._shift else self._origin
-        frame.time = float(frame.pts * frame.time_base - origin)
+        frame.time = _seconds(frame.pts, frame.time_base, origin)
         return frame
 
     def _decode(self, container: Any, stream: Any) -> Iterator[Frame]:
         """Decode from start to end; pts are the stream's own, made up where it has none."""
         av = require_av()
-        count, time, last = 0, 0.0, 0.0
+        count, kept, last = 0, None, None  # the time stamps of the last one kept, and decoded
+        cut = self._start is not None or self._end is not None
+
+        def at(pts: int | None) -> float:
+            return 0.0 if pts is None else _seconds(pts, stream.time_base, self._origin)
+
         packets = PacketsByTime(stream.codec_context.name)
         try:
             if self._start:
@@ -135,35 +140,36 @@ class VideoReader(Reader):
                 packets.keep(packet)
                 for picture in packet.decode():
                     came_in = packets.take(picture)
-                    moment = self._moment(picture, stream, count)
-                    last = float(moment)
-                    if self._start is not None and moment < self._start - _HALF_A_MILLISECOND:
-                        continue
-                    if self._end is not None and moment >= self._end - _HALF_A_MILLISECOND:
-                        return
+                    if picture.pts is None:
+                        self._make_up_time(picture, stream, count)
+                    last = picture.pts
+                    if cut:
+                        moment = picture.pts * picture.time_base - self._origin
+                        if self._start is not None and moment < self._start - _HALF_A_MILLISECOND:
+                            continue
+                        if self._end is not None and moment >= self._end - _HALF_A_MILLISECOND:
+                            return
                     if picture.is_corrupt:
-                        raise _broken(container.name, count, time, "the next frame is damaged")
+                        raise _broken(container.name, count, at(kept), "the next frame is damaged")
                     if count == 0:
                         self._seen = _side_information(picture)
-                    count, time = count + 1, float(moment)
+                    count, kept = count + 1, last
                     frame = frame_from_av(picture, count - 1)
                     frame.packet = came_in
                     del picture
                     yield frame
                     del frame
         except av.FFmpegError as error:
-            raise _broken(container.name, count, time, f"{error.strerror}") from error
-        if last or not self._start:
-            self._check_end(stream, container.name, count, last)
+            raise _broken(container.name, count, at(kept), f"{error.strerror}") from error
+        if at(last) or not self._start:
+            self._check_end(stream, container.name, count, at(last))
 
-    def _moment(self, picture: Any, stream: Any, count: int) -> Fraction:
-        """Seconds from the clip's beginning."""
-        if picture.pts is None:
-            if not self._rate:
-                raise MediaError(f"{stream.container.name}: neither time stamps nor a frame rate")
-            picture.time_base = stream.time_base
-            picture.pts = round(Fraction(count) / self._rate / stream.time_base)
-        return picture.pts * picture.time_base - self._origin
+    def _make_up_time(self, picture: Any, stream: Any, count: int) -> None:
+        """A time stamp for a picture that has none."""
+        if not self._rate:
+            raise MediaError(f"{stream.container.name}: neither time stamps nor a frame rate")
+        picture.time_base = stream.time_base
+        picture.pts = round(Fraction(count) / self._rate / stream.time_base)
 
     def _check_end(self, stream: Any, name: str, count: int, time: float) -> None:
         """Raise where a file simply ends before what its header promised."""
@@ -181,6 +187,12 @@ class VideoReader(Reader):
             self._waiting = None
             frames.close()
             container.close()
+
+
+def _seconds(pts: int, time_base: Fraction, origin: Fraction | int) -> float:
+    """`pts * time_base - origin`, rounded once; fractions of their own would cost more."""
+    scale, below = time_base.denominator, origin.denominator
+    return (pts * time_base.numerator * below - origin.numerator * scale) / (scale * below)
 
 
 def _broken(name: str, count: int, time: float, why: str) -> MediaError:

@@ -15,6 +15,7 @@ from .filters import (
     filter_statistics,
 )
 from .lut import apply_lut, finish_lut, fit_lut, splat_lut
+from .planes import plane_change, shrink_planes
 from .statistics import gram, masked_histogram, masked_moments, patch_balance
 from .tokens import (
     foreground_patches,
@@ -33,7 +34,7 @@ from .yuv import (
     filter_chain_yuv,
     residual_yuv,
     rgb_to_yuv,
-    shrink_plane,
+    samples_to_rgb,
     yuv_thumbnail,
     yuv_to_rgb,
 )
@@ -67,9 +68,11 @@ __all__ = [
     "pack_patches",
     "pack_tokens",
     "patch_balance",
+    "plane_change",
     "residual_yuv",
     "rgb_to_yuv",
-    "shrink_plane",
+    "samples_to_rgb",
+    "shrink_planes",
     "similarity_gate",
     "splat_lut",
     "temporal_loss",

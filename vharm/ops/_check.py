@@ -29,7 +29,8 @@ def is_tensor(op: str, name: str, value: object) -> None:
 
 
 def has_dtype(op: str, name: str, tensor: Tensor, allowed: Sequence[torch.dtype]) -> None:
-    is_tensor(op, name, tensor)
+    if not isinstance(tensor, Tensor):
+        is_tensor(op, name, tensor)
     if tensor.dtype not in allowed:
         expected = ", ".join(str(d).removeprefix("torch.") for d in allowed)
         raise TypeError(f"{op}: {name} must have dtype {expected}; got {tensor.dtype}")
@@ -42,12 +43,15 @@ def has_layout(op: str, layout: str) -> None:
 
 def has_shape(op: str, name: str, tensor: Tensor, expected: Sequence[int | str]) -> None:
     """`expected` mixes sizes and names of free dimensions, e.g. (n, "K")."""
-    shape = tuple(tensor.shape)
-    if len(shape) != len(expected) or any(
-        isinstance(e, int) and e != s for s, e in zip(shape, expected, strict=False)
-    ):
-        wanted = ", ".join(str(e) for e in expected)
-        raise ValueError(f"{op}: {name} must have shape [{wanted}], got {list(shape)}")
+    shape = tensor.shape
+    if len(shape) == len(expected):
+        for size, wanted in zip(shape, expected, strict=True):
+            if size != wanted and not isinstance(wanted, str):
+                break
+        else:
+            return
+    sizes = ", ".join(str(e) for e in expected)
+    raise ValueError(f"{op}: {name} must have shape [{sizes}], got {list(shape)}")
 
 
 def on_device(op: str, name: str, tensor: Tensor, device: torch.device) -> None:

@@ -6,11 +6,9 @@ The modules know no framework: a tensor crosses as its data pointer, dtype code,
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import functools
 import importlib
-from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, Literal
 
@@ -162,20 +160,23 @@ _most_threads: contextvars.ContextVar[int | None] = contextvars.ContextVar(
 )
 
 
-@contextlib.contextmanager
-def at_most(threads: int) -> Iterator[None]:
-    """Has CPU kernels called inside the block use no more threads than this."""
-    token = _most_threads.set(threads)
-    try:
-        yield
-    finally:
-        _most_threads.reset(token)
+class AtMost:
+    """A context in which CPU kernels use no more threads than this."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+
+    def __enter__(self) -> None:
+        self._token = _most_threads.set(self._threads)
+
+    def __exit__(self, *error: object) -> None:
+        _most_threads.reset(self._token)
 
 
 def threads(wanted: int | None = None) -> int:
     """How many threads a CPU kernel may use: torch's own setting unless `wanted` says otherwise.
 
-    Within `at_most`, no more than that.
+    Within `AtMost`, no more than that.
     """
     most, wanted = _most_threads.get(), wanted or torch.get_num_threads()
     return wanted if most is None else min(most, wanted)

@@ -159,6 +159,8 @@ def check_planes(
         raise TypeError(f"{op}: format must be a YuvFormat, got {type(format).__name__}")
     if not isinstance(planes, (tuple, list)) or len(planes) != 3:
         raise TypeError(f"{op}: {name} must be a tuple of three tensors (Y, Cb, Cr)")
+    if (size := _fitting(planes, format)) is not None:
+        return size
     for part, plane in zip(("Y", "Cb", "Cr"), planes, strict=True):
         _check.has_dtype(op, f"{name} ({part})", plane, (format.dtype,))
     _check.has_shape(op, f"{name} (Y)", planes[0], ("H", "W"))
@@ -166,6 +168,17 @@ def check_planes(
     for part, plane in zip(("Cb", "Cr"), planes[1:], strict=True):
         _check.has_shape(op, f"{name} ({part})", plane, format.chroma_size(height, width))
     return height, width
+
+
+def _fitting(planes: Planes, format: YuvFormat) -> tuple[int, int] | None:
+    """(height, width) of planes that are as they should be, asked for several times a frame."""
+    dtype = format.dtype
+    for plane in planes:
+        if not isinstance(plane, Tensor) or plane.dtype != dtype or plane.ndim != 2:
+            return None
+    y, u, v = (plane.shape for plane in planes)
+    chroma = format.chroma_size(*y)
+    return tuple(y) if tuple(u) == chroma == tuple(v) else None
 
 
 def check_mask(op: str, mask: PlaneMask | None, size: tuple[int, int]) -> None:

@@ -24,12 +24,12 @@ from ._planes import (
     check_planes,
     empty_planes,
     mask_view,
-    plane_view,
     plane_views,
 )
 from .filters import DEFAULT_FILTERS, FILTERS
 from .filters import filter_chain as _filter_chain
 from .lut import INTERPOLATIONS, apply_lut, check_interpolation, check_lut
+from .planes import shrunk
 from .reference import yuv as reference
 
 _OPS = (
@@ -134,28 +134,23 @@ def yuv_thumbnail(planes: Planes, size: tuple[int, int], *, format: YuvFormat) -
     height, width = check_planes(op, planes, format)
     if not (1 <= size[0] <= height and 1 <= size[1] <= width):
         raise ValueError(f"{op}: size must be within the frame's {(height, width)}, got {size}")
-    if _choose(op, planes) == "cpp":
-        small = torch.empty(3, *size, dtype=torch.float32)
-        for plane, out in zip(planes, small, strict=True):
-            _native.cpu_module().shrink_plane(plane_view(plane), plane_view(out), _native.threads())
-    else:
-        small = torch.stack([_shrink(plane, size) for plane in planes])
+    return samples_to_rgb(shrunk(op, planes, size), format=format)
+
+
+def samples_to_rgb(samples: Tensor, *, format: YuvFormat) -> Tensor:
+    """Y'CbCr samples of one resolution, such as a shrunk frame's, to R'G'B'.
+
+    Args:
+        samples: [3,h,w] float32, in sample units.
+        format: what they mean.
+
+    Returns:
+        [3,h,w] float32, clamped to [0,1].
+    """
     to_rgb, _, offset = format.matrices(torch.float32)
     black = to_rgb @ offset
-    return (
-        torch.addmm(black[:, None], to_rgb, small.flatten(1), beta=-1).view_as(small).clamp_(0, 1)
-    )
-
-
-def shrink_plane(plane: Tensor, size: tuple[int, int]) -> Tensor:
-    """Area average of one plane [H,W] (uint8, uint16 or float32) to `size`, float32."""
-    op = "yuv_thumbnail"
-    _check.has_dtype(op, "plane", plane, (torch.bool, torch.uint8, torch.uint16, torch.float32))
-    if _backends.choose(op, plane.device, plane.dtype) == "cpp":
-        out = torch.empty(size, dtype=torch.float32)
-        _native.cpu_module().shrink_plane(plane_view(plane), plane_view(out), _native.threads())
-        return out
-    return _shrink(plane, size)
+    rgb = torch.addmm(black[:, None], to_rgb, samples.flatten(1), beta=-1)
+    return rgb.view_as(samples).clamp_(0, 1)
 
 
 def composite_yuv(
@@ -394,18 +389,3 @@ def _choose(op: str, planes: Planes) -> str:
 
 def _full_scale(rgb: Tensor, dtype: torch.dtype) -> Tensor:
     return reference.quantize(rgb * _check.full_scale(dtype), _check.full_scale(dtype), dtype)
-
-
-def _shrink(plane: Tensor, size: tuple[int, int]) -> Tensor:
-    """Area average with fractional borders: the matrix of overlaps on either side."""
-    rows = _overlaps(plane.shape[0], size[0])
-    columns = _overlaps(plane.shape[1], size[1])
-    return rows @ plane.to(torch.float32) @ columns.T
-
-
-def _overlaps(source: int, target: int) -> Tensor:
-    edges = torch.arange(target + 1, dtype=torch.float64) * source / target
-    cells = torch.arange(source, dtype=torch.float64)
-    low = torch.maximum(edges[:-1, None], cells[None])
-    high = torch.minimum(edges[1:, None], cells[None] + 1)
-    return ((high - low).clamp(min=0) * target / source).to(torch.float32)

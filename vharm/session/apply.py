@@ -14,10 +14,7 @@ from torch import Tensor
 from ..looks import Look, LutLook
 from ..media.frame import ColorSpec, Frame, shared_tensor, yuv_format
 from ..media.mask import Mask
-from ..ops import PlaneMask, shrink_plane, yuv_thumbnail
-
-# Of how many rows one of a thumbnail is made at least, where not every one is looked at.
-_ROWS = 4
+from ..ops import PlaneMask, shrink_planes, yuv_thumbnail
 
 
 class TensorFrame(Frame):
@@ -184,20 +181,14 @@ def _apply_gray(plane: Tensor, mask: Tensor, look: Look, color: ColorSpec) -> Te
     return out.to(torch.int32).to(plane.dtype) if color.depth != 32 else out.to(plane.dtype)
 
 
-def thumbnail(
-    frame: Frame, size: tuple[int, int], device: torch.device, *, every_row: bool = True
-) -> Tensor:
+def thumbnail(frame: Frame, size: tuple[int, int], device: torch.device) -> Tensor:
     """The frame at [3,h,w], float RGB in [0,1]; linear light is encoded with the sRGB curve.
 
-    Of RGB pictures some rows and columns are enough; of YUV frames some rows, unless `every_row`.
+    Of RGB pictures some rows and columns are enough.
     """
     planes, color = frame.tensors(), frame.color
     if color.layout == "yuv":
         within = (min(size[0], frame.height), min(size[1], frame.width))
-        if not every_row:
-            step = max(1, frame.height // (_ROWS * size[0]))
-            planes = tuple(plane[::step] for plane in planes)
-            within = (min(size[0], planes[0].shape[0]), within[1])
         small = yuv_thumbnail(planes, within, format=yuv_format(color))
         small = small.to(device)
         return small if within == tuple(size) else _area(small, size).clamp(0, 1)
@@ -220,8 +211,8 @@ def mask_thumbnail(mask: Mask, size: tuple[int, int], device: torch.device) -> T
     data = mask_tensor(mask)
     within = (min(size[0], data.shape[0]), min(size[1], data.shape[1]))
     if data.device.type == "cpu" and data.dtype in (torch.uint8, torch.uint16, torch.float32):
-        small = shrink_plane(data, within)
-        small = ((small - mask.black) / (mask.white - mask.black)).clamp(0, 1)[None]
+        small = shrink_planes((data,), within)
+        small = ((small - mask.black) / (mask.white - mask.black)).clamp(0, 1)
     else:
         small = _area(unit_mask(mask)[None], within)
     return _area(small.to(device), size).clamp(0, 1)

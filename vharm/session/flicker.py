@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import math
+import operator
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from ..media.frame import ColorSpec, yuv_format
+from ..ops import plane_change
 
 # Points looked at along the longer side of a plane.
 _POINTS = 64
@@ -64,38 +64,26 @@ def foreground_change(
     """
     across, down = color.subsampling if color.layout == "yuv" else (0, 0)
     shift = max(across, down)
+    old, new = _single(before), _single(after)
+    mask = mask.to(old[0].device)
     for points in (_POINTS, 4 * _POINTS):
         # A foreground of few pixels may lie between the points of the coarse grid.
         step = max(1, -(-max(mask.shape) // points) >> shift) << shift
-        weight = np.maximum(_grid(mask, step, step) - np.float32(black), 0)
-        total = float(weight.sum())
-        if total > 0:
-            break
-    else:
-        return None
-    change: list[float] = []
-    for number, (old, new) in enumerate(zip(before, after, strict=True)):
-        steps = (step >> down, step >> across) if number else (step, step)
-        difference = _grid(new, *steps) - _grid(old, *steps)
-        height, width = difference.shape[:2]
-        sums = np.tensordot(weight[:height, :width], difference, 2)
-        change += sums.ravel().tolist()
-    return _as_rgb([value / total for value in change], color)
+        change = plane_change(old, new, mask, step, black=black, subsampling=(across, down))
+        if change is not None:
+            return _as_rgb(change, color)
+    return None
 
 
-def _grid(plane: Tensor, rows: int, columns: int) -> np.ndarray:
-    """Every n-th sample, float32."""
-    picked = plane[::rows, ::columns].detach()
-    if picked.dtype == torch.bfloat16:
-        picked = picked.float()
-    # So few are faster in numpy.
-    return picked.numpy(force=True).astype(np.float32)
+def _single(planes: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The channels of interleaved pictures as planes."""
+    return planes[0].detach().unbind(-1) if planes[0].ndim == 3 else planes
 
 
 def _as_rgb(change: list[float], color: ColorSpec) -> tuple[float, float, float]:
     if color.layout == "yuv":
-        to_rgb, _, _ = yuv_format(color).matrices()
-        red, green, blue = (to_rgb @ to_rgb.new_tensor(change)).tolist()
+        m = yuv_format(color).native()[0]
+        red, green, blue = (sum(map(operator.mul, m[i : i + 3], change)) for i in (0, 3, 6))
         return red, green, blue
     span = color.white - color.black
     values = [value / span for value in change]

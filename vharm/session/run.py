@@ -28,7 +28,7 @@ from .apply import (
 )  # fmt: skip
 from .between import check_waiting
 from .compare import join
-from .cuts import CutDetector, cut_size
+from .cuts import CutDetector
 from .estimate import Estimator, given, smoothed
 from .flicker import FlickerMeter, foreground_change
 from .goal import ClipWeights, Goal, open_goal
@@ -44,6 +44,21 @@ if TYPE_CHECKING:
     from ..media import Writer
     from ..methods import Shot
     from .session import Session
+
+
+class _Scope:
+    """Contexts that are entered together, with less ado than an ExitStack's."""
+
+    def __init__(self, contexts: list[AbstractContextManager[Any]]) -> None:
+        self._contexts = contexts
+
+    def __enter__(self) -> None:
+        for context in self._contexts:
+            context.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        for context in reversed(self._contexts):
+            context.__exit__(*error)
 
 
 class Run:
@@ -135,15 +150,13 @@ class Run:
         elif self.track is not None:
             self.track.close()
 
-    @contextlib.contextmanager
-    def scope(self, stage: str) -> Iterator[None]:
-        """A stage, timed and marked, with the forced backend."""
-        forced: AbstractContextManager = contextlib.nullcontext()
-        if self._backend is not None:
-            forced = _backends.backend(self._backend)
+    def scope(self, stage: str) -> _Scope:
+        """A stage, timed and marked, with the forced backend and the threads it may use."""
         most = self._estimate_threads if stage == "estimate" else self._kernel_threads
-        with self._stages(stage), forced, _native.at_most(most):
-            yield
+        around = [self._stages(stage), _native.AtMost(most)]
+        if self._backend is not None:
+            around.append(_backends.backend(self._backend))
+        return _Scope(around)
 
     def _ahead(self, stack: contextlib.ExitStack, items: Iterator[Item]) -> Iterator[Item]:
         if self.threads:
@@ -200,9 +213,7 @@ class Run:
 
     def _find_cut(self, item: Item, detector: CutDetector) -> None:
         with self.scope("thumbnails"):
-            size = cut_size(item.frame.color.layout)
-            small = thumbnail(item.frame, size, self.session.device, every_row=False)
-            item.cut = detector.update(small)
+            item.cut = detector.see(item.frame, self.session.device)
 
     def _add_thumbnails(self, item: Item) -> None:
         device = self.session.device

@@ -8,7 +8,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,31 @@ class Trace:
         Path(path).write_text(json.dumps(self.chrome()) + "\n")
 
 
+class _Stage:
+    """One time that a stage is gone through; entered several times a frame."""
+
+    def __init__(self, stages: Stages, name: str) -> None:
+        self._stages, self._name = stages, name
+
+    def __enter__(self) -> None:
+        # What a stage within takes out of the one around it.
+        inner = self._stages.inner
+        self._outer, inner.spent = getattr(inner, "spent", 0.0), 0.0
+        self._start = time.perf_counter()
+        self._range = self._stages.range(self._name)
+        self._range.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self._range.__exit__(*error)
+        stages, end = self._stages, time.perf_counter()
+        took = end - self._start
+        own = took - stages.inner.spent
+        stages.seconds[self._name] = stages.seconds.get(self._name, 0.0) + own
+        stages.inner.spent = self._outer + took
+        if stages.trace is not None:
+            stages.trace.add(self._name, self._start, end)
+
+
 class Stages:
     """Times stages, from any thread.
 
@@ -64,32 +89,24 @@ class Stages:
         seconds: what the seconds are added to, by stage. A stage within another counts as itself
             only.
         trace: where each stage is noted.
+
+    Attributes:
+        range: makes a stage's range for profilers.
+        inner: each thread's own: the seconds spent in stages within the one it is in.
     """
 
     def __init__(self, seconds: dict[str, float], trace: Trace | None = None) -> None:
         self.seconds, self.trace = seconds, trace
-        self._range = stage_marker()
-        self._inner = threading.local()
+        self.range = stage_marker()
+        self.inner = threading.local()
 
-    @contextlib.contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
+    def __call__(self, stage: str) -> AbstractContextManager[None]:
         """The stage, as a context."""
-        # What a stage within takes out of the one around it.
-        outer, self._inner.spent = getattr(self._inner, "spent", 0.0), 0.0
-        start = time.perf_counter()
-        try:
-            with self._range(stage):
-                yield
-        finally:
-            end = time.perf_counter()
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + end - start - self._inner.spent
-            self._inner.spent = outer + end - start
-            if self.trace is not None:
-                self.trace.add(stage, start, end)
+        return _Stage(self, stage)
 
     def leave_out(self, seconds: float) -> None:
         """Does not count these of the stage around, which are counted elsewhere."""
-        self._inner.spent += seconds
+        self.inner.spent += seconds
 
 
 def stage_marker() -> Callable[[str], AbstractContextManager[Any]]:
