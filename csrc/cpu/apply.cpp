@@ -73,7 +73,10 @@ Status apply_yuv(const SpanOp& op, const PlaneView* planes, const MaskView& mask
   const auto sample = [](const PlaneView& p, int64_t y, int64_t x) {
     return at(p.data, p.dtype, y * p.sh + x * p.sw);
   };
+  // Written over themselves, samples that the mask leaves alone are where they belong.
+  const bool in_place = out[0].data == planes[0].data;
   const auto copy = [&](int plane, int64_t y, int64_t x, int count) {
+    if (in_place) return;
     const PlaneView &p = planes[plane], &q = out[plane];
     const int size = sample_size(p.dtype);
     if (p.sw == 1 && q.sw == 1) {
@@ -99,6 +102,7 @@ Status apply_yuv(const SpanOp& op, const PlaneView* planes, const MaskView& mask
     const int64_t y0 = band << format.log2_y;
     const int rows = static_cast<int>(luma.h - y0 < rows_max ? luma.h - y0 : rows_max);
     if (untouched(y0, rows)) {
+      if (in_place) return;
       for (int r = 0; r < rows; ++r) copy(0, y0 + r, 0, static_cast<int>(luma.w));
       for (int c = 1; c < 3; ++c) copy(c, band, 0, static_cast<int>(planes[c].w));
       return;

@@ -40,8 +40,7 @@ Status masked_histogram(const ImageView&, const MaskView&, int, float*, int);
 Status yuv_to_rgb(const PlaneView*, const YuvFormat&, const ImageView&, int);
 Status rgb_to_yuv(const ImageView&, const YuvFormat&, const PlaneView*, int);
 Status shrink_plane(const PlaneView&, const PlaneView&, int);
-Status plane_change(const PlaneView*, const PlaneView*, int, const PlaneView&, float, int64_t, int,
-                    int, double*);
+Status plane_sums(const PlaneView*, int, const PlaneView&, float, int64_t, int, int, double*);
 Status composite_yuv(const PlaneView*, const PlaneView*, const MaskView&, const YuvFormat&, bool,
                      const PlaneView*, int);
 
@@ -110,7 +109,7 @@ const Kernels& table() {
                                   yuv_to_rgb,
                                   rgb_to_yuv,
                                   shrink_plane,
-                                  plane_change,
+                                  plane_sums,
                                   composite_yuv,
                                   flow_warp,
                                   flow_warp_backward,

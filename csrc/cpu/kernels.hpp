@@ -33,7 +33,7 @@ struct Kernels {
   decltype(&vharm::yuv_to_rgb) yuv_to_rgb;
   decltype(&vharm::rgb_to_yuv) rgb_to_yuv;
   decltype(&vharm::shrink_plane) shrink_plane;
-  decltype(&vharm::plane_change) plane_change;
+  decltype(&vharm::plane_sums) plane_sums;
   decltype(&vharm::composite_yuv) composite_yuv;
   decltype(&vharm::flow_warp) flow_warp;
   decltype(&vharm::flow_warp_backward) flow_warp_backward;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sums over single planes: shrinking them, and how one frame's differ from another's.
+// Sums over single planes: areas, for shrinking them, and points under a mask.
 #include <stdlib.h>
 
 #include "cpu/yuv.hpp"
@@ -169,34 +169,29 @@ Status shrink_plane(const PlaneView& plane, const PlaneView& out, int threads) {
   return out_of_memory ? Status::out_of_memory : Status::ok;
 }
 
-Status plane_change(const PlaneView* before, const PlaneView* after, int count,
-                    const PlaneView& mask, float black, int64_t step, int log2_x, int log2_y,
-                    double* sums) {
+Status plane_sums(const PlaneView* planes, int count, const PlaneView& mask, float black,
+                  int64_t step, int log2_x, int log2_y, double* sums) {
   for (int c = 0; c <= count; ++c) sums[c] = 0;
-  alignas(64) float weights[kSpan], old_row[kSpan], new_row[kSpan];
+  alignas(64) float weights[kSpan], samples[kSpan];
   const int64_t width = kSpan * step;  // luma columns from which a span is picked
   for (int64_t y = 0; y < mask.h; y += step) {
     for (int64_t x = 0; x < mask.w; x += width) {
       const int64_t across = mask.w - x < width ? mask.w - x : width;
       const int n = static_cast<int>((across + step - 1) / step);
       load_plane(sample(mask, y, x), mask.dtype, mask.sw * step, n, 1, weights);
-      bool any = false;
+      double total = 0;
       for (int i = 0; i < n; ++i) {
         weights[i] = weights[i] > black ? weights[i] - black : 0;
-        any = any || weights[i] > 0;
-        sums[count] += weights[i];
+        total += weights[i];
       }
-      for (int c = 0; any && c < count; ++c) {
+      sums[count] += total;
+      for (int c = 0; total > 0 && c < count; ++c) {
         // Planes after the first may be subsampled, and have the same points less far apart.
         const int sx = c > 0 ? log2_x : 0, sy = c > 0 ? log2_y : 0;
-        const auto load = [&](const PlaneView& plane, float* row) {
-          load_plane(sample(plane, y >> sy, x >> sx), plane.dtype, plane.sw * (step >> sx), n, 1,
-                     row);
-        };
-        load(before[c], old_row);
-        load(after[c], new_row);
+        load_plane(sample(planes[c], y >> sy, x >> sx), planes[c].dtype,
+                   planes[c].sw * (step >> sx), n, 1, samples);
         double sum = 0;
-        for (int i = 0; i < n; ++i) sum += double(weights[i]) * (new_row[i] - old_row[i]);
+        for (int i = 0; i < n; ++i) sum += double(weights[i]) * samples[i];
         sums[c] += sum;
       }
     }

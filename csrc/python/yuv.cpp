@@ -52,19 +52,17 @@ void bind_yuv(py::module_& module) {
       return status;
     });
   });
-  module.def("plane_change",
-             [](const py::tuple& before, const py::tuple& after, const py::tuple& mask, float black,
-                int64_t step, int log2_x, int log2_y) {
-               const auto from = plane_views(before), to = plane_views(after);
-               const PlaneView weights = plane_view(mask);
-               const int count = static_cast<int>(from.size());
-               std::vector<double> sums(count + 1);
-               call("plane_change", [&] {
-                 return plane_change(from.data(), to.data(), count, weights, black, step, log2_x,
-                                     log2_y, sums.data());
-               });
-               return sums;
-             });
+  module.def("plane_sums", [](const py::tuple& in, const py::tuple& mask, float black, int64_t step,
+                              int log2_x, int log2_y) {
+    const auto from = plane_views(in);
+    const PlaneView weights = plane_view(mask);
+    const int count = static_cast<int>(from.size());
+    std::vector<double> sums(count + 1);
+    call("plane_sums", [&] {
+      return plane_sums(from.data(), count, weights, black, step, log2_x, log2_y, sums.data());
+    });
+    return sums;
+  });
 }
 
 }  // namespace vharm::python

@@ -166,10 +166,9 @@ Status shrink_plane(const PlaneView& plane, const PlaneView& out, int threads) {
   return kernels().shrink_plane(plane, out, threads);
 }
 
-Status plane_change(const PlaneView* before, const PlaneView* after, int count,
-                    const PlaneView& mask, float black, int64_t step, int log2_x, int log2_y,
-                    double* sums) {
-  return kernels().plane_change(before, after, count, mask, black, step, log2_x, log2_y, sums);
+Status plane_sums(const PlaneView* planes, int count, const PlaneView& mask, float black,
+                  int64_t step, int log2_x, int log2_y, double* sums) {
+  return kernels().plane_sums(planes, count, mask, black, step, log2_x, log2_y, sums);
 }
 
 Status flow_warp(const TensorView& image, const TensorView& flow, bool border,

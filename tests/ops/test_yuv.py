@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 from hypothesis import given
@@ -280,11 +282,45 @@ def test_out_is_filled_and_checked(backend):
         result = ops.filter_chain_yuv(planes, None, ARGUMENTS, **options, out=out)
         assert result is out
         assert all(torch.equal(a, b) for a, b in zip(out, expected, strict=True))
-        with pytest.raises(ValueError, match="out must not be the planes"):
-            ops.filter_chain_yuv(planes, None, ARGUMENTS, **options, out=planes)
+        mixed = (planes[0], *out[1:])
+        with pytest.raises(ValueError, match=r"out must share no memory.*or all of it"):
+            ops.filter_chain_yuv(planes, None, ARGUMENTS, **options, out=mixed)
+        with pytest.raises(ValueError, match=r"out must share no memory"):
+            ops.composite_yuv(planes, out, None, format=format, out=planes)
         small = (planes[0][:9].clone(), planes[1][:5].clone(), planes[2][:5].clone())
         with pytest.raises(ValueError, match=r"out must be \[18, 30\]"):
             ops.filter_chain_yuv(planes, None, ARGUMENTS, **options, out=small)
+
+
+@pytest.mark.parametrize("backend", ["reference", *CPP])
+@given(data=st.data())
+def test_planes_may_be_written_over(backend, data):
+    format = data.draw(formats())
+    planes = data.draw(frames(format))
+    height, width = planes[0].shape
+    kind = data.draw(st.sampled_from(("mixed", "empty", "none")))
+    mask = None
+    if kind != "none":
+        samples = torch.zeros(height, width, dtype=torch.uint8)
+        samples[height // 3 : height // 2 + 1, width // 4 :] = 200 * (kind == "mixed")
+        mask = PlaneMask.of(samples)
+    lut = torch.rand(4, 4, 4, 3)
+    calls = (
+        lambda out: ops.filter_chain_yuv(
+            planes, mask, ARGUMENTS, format=format, statistics=STATISTICS, out=out
+        ),
+        lambda out: ops.apply_lut_yuv(planes, mask, lut, format=format, out=out),
+        lambda out: ops.residual_yuv(planes, mask, lut[0].permute(2, 0, 1), format=format, out=out),
+    )
+    before = [plane.clone() for plane in planes]
+    with ops.backend(backend) if backend == "reference" else contextlib.nullcontext():
+        for call in calls:
+            expected = call(None)
+            result = call(planes)
+            assert result is planes
+            assert all(torch.equal(a, b) for a, b in zip(planes, expected, strict=True))
+            for plane, old in zip(planes, before, strict=True):
+                plane.copy_(old)
 
 
 @pytest.mark.parametrize("backend", CPP)

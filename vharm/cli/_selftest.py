@@ -135,6 +135,10 @@ CASES: dict[str, Case] = {
     "splat_lut": lambda d: (ops.splat_lut(_image(d), _image(d).flip(1), _mask(d), 5),),
     "masked_moments": lambda d: ops.masked_moments(_image(d), _mask(d)),
     "masked_histogram": lambda d: (ops.masked_histogram(_image(d), _mask(d)),),
+    "shrink_planes": lambda d: (ops.shrink_planes([x.float() / 255 for x in _planes(d)], (5, 7)),),
+    "plane_means": lambda d: (
+        torch.tensor(ops.plane_means(_image(d)[0].unbind(0), _mask(d)[0, 0], step=2)),
+    ),
     "yuv_to_rgb": lambda d: (ops.yuv_to_rgb(_planes(d), format=_FORMAT),),
     "rgb_to_yuv": lambda d: ops.rgb_to_yuv(_image(d)[0].permute(1, 2, 0), format=_FORMAT),
     "yuv_thumbnail": lambda d: (ops.yuv_thumbnail(_planes(d), (5, 7), format=_FORMAT),),

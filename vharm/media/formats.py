@@ -98,12 +98,32 @@ def blank_like(frame: Frame) -> Frame | None:
     if frame.color.layout != "yuv" or frame.alpha is not None:
         return None
     name = format_of_color(frame.color, False)
-    picture = _new_picture(frame, name)
+    return _on_picture(frame, _new_picture(frame, name), name)
+
+
+def overwritable(frame: Frame) -> Frame | None:
+    """The frame again, in memory of its own that may be written to, as by ``blank_like``.
+
+    That is the decoder's own memory where the decoder needs it no more (a copy costs more than
+    most Looks), and else a copy. The frame that was given may not be read afterwards: its planes
+    are written over, or given back to the decoder. Returns None for frames that are not YUV
+    without alpha, straight from a decoder.
+    """
+    picture = unchanged_picture(frame)
+    if picture is None or frame.color.layout != "yuv" or frame.alpha is not None:
+        return None
+    name = format_of_color(frame.color, False)
+    if picture.format.name != name:
+        return None
+    picture.make_writable()
+    return _on_picture(frame, picture, name)
+
+
+def _on_picture(frame: Frame, picture: Any, name: str) -> Frame:
+    """The frame with the picture's memory for planes, no longer that of its packet."""
     planes = tuple(_storage(picture, name)[:3])
-    return Frame(
-        planes, frame.color, frame.index, frame.pts, frame.time_base, frame.duration, frame.time,
-        matte=frame.matte, packet=frame.packet, source=(picture, planes, None, frame.color),
-    )  # fmt: skip
+    source = (picture, planes, None, frame.color)
+    return replace(frame, planes=planes, source=source, packet=None)
 
 
 def _new_picture(frame: Frame, name: str) -> Any:

@@ -44,9 +44,12 @@ class Reader:
     frame_count: an estimate where ``frame_count_exact`` is False; None if unknown.
     duration: seconds or None. color: the first frame's. rotation: degrees counter-clockwise to
     turn the picture for display. has_alpha: frames carry alpha. reiterable: iterating again
-    starts from the beginning. still: one picture without a place in time. inputs: the files
-    that are read.
+    starts from the beginning. still: one picture without a place in time. gives_away: whoever is
+    given a frame is the only one who has it. inputs: the files that are read.
     """
+
+    # Of the class, as readers that wrap another, and may keep its frames, take over what it has.
+    gives_away = False
 
     def __init__(self, width: int, height: int, color: ColorSpec, template: Template) -> None:
         self.width = width

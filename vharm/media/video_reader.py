@@ -34,6 +34,8 @@ def decoder_threads() -> int:
 class VideoReader(Reader):
     """Frames of the best video stream of a file; see ``open_reader``."""
 
+    gives_away = True
+
     def __init__(
         self, path: Path, start: float | None = None, end: float | None = None,
         threads: int | None = None,

@@ -15,7 +15,7 @@ from .filters import (
     filter_statistics,
 )
 from .lut import apply_lut, finish_lut, fit_lut, splat_lut
-from .planes import plane_change, shrink_planes
+from .planes import plane_means, shrink_planes
 from .statistics import gram, masked_histogram, masked_moments, patch_balance
 from .tokens import (
     foreground_patches,
@@ -68,7 +68,7 @@ __all__ = [
     "pack_patches",
     "pack_tokens",
     "patch_balance",
-    "plane_change",
+    "plane_means",
     "residual_yuv",
     "rgb_to_yuv",
     "samples_to_rgb",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operations on single sample planes, whatever they mean: shrinking, and how much they change.
+"""Operations on single sample planes, whatever they mean: shrinking, and means under a mask.
 
 A video frame's planes are read where the decoder left them, in their own sample units.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 from . import _backends, _check, _native
 from ._planes import plane_view, plane_views
 
-for _op in ("shrink_planes", "plane_change"):
+for _op in ("shrink_planes", "plane_means"):
     _backends.register(
         _op,
         (
@@ -62,55 +62,49 @@ def shrunk(op: str, planes: Sequence[Tensor], size: tuple[int, int], every: int 
     return torch.stack([_shrink(plane[::every], size) for plane in planes])
 
 
-def plane_change(
-    before: Sequence[Tensor], after: Sequence[Tensor], mask: Tensor, step: int, *,
-    black: float = 0.0, subsampling: tuple[int, int] = (0, 0),
+def plane_means(
+    planes: Sequence[Tensor], mask: Tensor, step: int = 1, *, black: float = 0.0,
+    subsampling: tuple[int, int] = (0, 0),
 ) -> list[float] | None:  # fmt: skip
-    """The mean change of each plane where a mask is, on a grid of points.
+    """The mean of each plane under a mask, on a grid of points.
 
     Args:
-        before: [H,W] each; uint8, uint16 or any float, any strides.
-        after: of the same shapes and dtypes.
+        planes: [H,W] each; uint8, uint16 or any float, any strides.
         mask: [H,W] like the first plane; the weight of a point is what it has above `black`.
         step: rows and columns between points, a multiple of 2^subsampling.
         black: the mask's sample for "outside".
         subsampling: log2 of how much narrower and lower the planes after the first are.
 
     Returns:
-        after minus before, a number for each plane in its sample units; None where no point has
-        any weight.
+        A number for each plane in its sample units; None where no point has any weight.
 
     Raises:
         TypeError, ValueError: naming the argument.
     """
-    op = "plane_change"
+    op = "plane_means"
     across, down = subsampling
     _check.has_dtype(op, "mask", mask, _check.MASK_DTYPES)
     _check.has_shape(op, "mask", mask, ("H", "W"))
     if step < 1 or step % (1 << max(across, down)):
         raise ValueError(f"{op}: step must be a multiple of 2^subsampling, got {step}")
-    if len(after) != len(before):
-        raise ValueError(f"{op}: after must have {len(before)} planes, got {len(after)}")
     height, width = mask.shape
     size, device, kinds = (height, width), mask.device, {mask.dtype}
-    for old, new in zip(before, after, strict=True):
-        for name, plane in (("before", old), ("after", new)):
-            _check.has_dtype(op, name, plane, _check.IMAGE_DTYPES)
-            _check.has_shape(op, name, plane, size)
-            _check.on_device(op, name, plane, device)
-            kinds.add(plane.dtype)
+    for plane in planes:
+        _check.has_dtype(op, "planes", plane, _check.IMAGE_DTYPES)
+        _check.has_shape(op, "planes", plane, size)
+        _check.on_device(op, "planes", plane, device)
+        kinds.add(plane.dtype)
         size = (-(-height >> down), -(-width >> across))
     if torch.float64 not in kinds and _backends.choose(op, device, mask.dtype) == "cpp":
-        *sums, total = _native.cpu_module().plane_change(
-            plane_views(before), plane_views(after), plane_view(mask), black, step, across, down
+        *sums, total = _native.cpu_module().plane_sums(
+            plane_views(planes), plane_view(mask), black, step, across, down
         )
     else:
         weight = (mask[::step, ::step].double() - black).clamp(min=0)
         sums, total = [], float(weight.sum())
-        for number, (old, new) in enumerate(zip(before, after, strict=True)):
-            steps = (step >> down, step >> across) if number else (step, step)
-            difference = _grid(new, *steps) - _grid(old, *steps)
-            sums.append(float((weight * difference).sum()))
+        for number, plane in enumerate(planes):
+            rows, columns = (step >> down, step >> across) if number else (step, step)
+            sums.append(float((weight * plane[::rows, ::columns].double()).sum()))
     return [value / total for value in sums] if total > 0 else None
 
 
@@ -118,10 +112,6 @@ def _every_row(view: tuple[int, ...], every: int) -> tuple[int, ...]:
     """The view of every n-th row of what a view shows."""
     data, dtype, height, width, down, across = view
     return data, dtype, -(-height // every), width, down * every, across
-
-
-def _grid(plane: Tensor, rows: int, columns: int) -> Tensor:
-    return plane[::rows, ::columns].double()
 
 
 def _shrink(plane: Tensor, size: tuple[int, int]) -> Tensor:

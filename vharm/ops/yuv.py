@@ -187,7 +187,7 @@ def composite_yuv(
         )
     check_mask(op, mask, size)
     for planes in (foreground, background):
-        _check_out(op, out, planes, size, format)
+        _check_out(op, out, planes, size, format, in_place=False)
     if _choose(op, background) == "cpp":
         out = empty_planes(*size, format, background[0].device) if out is None else out
         _native.cpu_module().composite_yuv(
@@ -217,7 +217,7 @@ def filter_chain_yuv(
     """`filter_chain` on a frame's planes.
 
     Args:
-        planes: as for `yuv_to_rgb`; not changed.
+        planes: as for `yuv_to_rgb`; not changed unless they are `out` too.
         mask: one value per luma sample; None means all ones.
         arguments: [K], clamped to [-1,1].
         format: what the samples mean.
@@ -225,7 +225,7 @@ def filter_chain_yuv(
         filters: K names.
         strength: scales the mask, 0 to 1.
         quantized_contrast: as for `filter_chain`.
-        out: planes to write into (not the input's), such as an encoder's own; None makes new ones.
+        out: planes to write into, such as an encoder's own, or `planes`; None makes new ones.
 
     Returns:
         The new planes (`out` if given); samples the mask does not touch are equal.
@@ -278,13 +278,13 @@ def apply_lut_yuv(
     """`apply_lut` on a frame's planes.
 
     Args:
-        planes: as for `yuv_to_rgb`; not changed.
+        planes: as for `yuv_to_rgb`; not changed unless they are `out` too.
         mask: one value per luma sample; None means all ones.
         lut: [S,S,S,3] float, indexed [r,g,b]; what leaves the sample range is clamped.
         format: what the samples mean.
         interpolation: "tetrahedral" or "trilinear".
         strength: scales the mask, 0 to 1.
-        out: planes to write into (not the input's), such as an encoder's own; None makes new ones.
+        out: planes to write into, such as an encoder's own, or `planes`; None makes new ones.
 
     Returns:
         The new planes (`out` if given); samples the mask does not touch are equal.
@@ -326,12 +326,12 @@ def residual_yuv(
     """Adds an RGB residual, up-sampled bilinearly to the frame, inside the mask.
 
     Args:
-        planes: as for `yuv_to_rgb`; not changed.
+        planes: as for `yuv_to_rgb`; not changed unless they are `out` too.
         mask: one value per luma sample; None means all ones.
         residual: [3,h,w] float, what to add to R'G'B' (1.0 is white).
         format: what the samples mean.
         strength: scales the mask, 0 to 1.
-        out: planes to write into (not the input's), such as an encoder's own; None makes new ones.
+        out: planes to write into, such as an encoder's own, or `planes`; None makes new ones.
 
     Returns:
         The new planes (`out` if given); samples the mask does not touch are equal.
@@ -364,15 +364,21 @@ def through_rgb(planes: Planes, mask: PlaneMask | None, format: YuvFormat, stren
 
 
 def _check_out(
-    op: str, out: Planes | None, planes: Planes, size: tuple[int, int], format: YuvFormat
-) -> None:
+    op: str, out: Planes | None, planes: Planes, size: tuple[int, int], format: YuvFormat,
+    *, in_place: bool = True,
+) -> None:  # fmt: skip
     if out is None:
         return
     found = check_planes(op, out, format, name="out")
     if found != size:
         raise ValueError(f"{op}: out must be {list(size)} like the planes, got {list(found)}")
-    if any(a.data_ptr() == b.data_ptr() and a.numel() for a, b in zip(out, planes, strict=True)):
-        raise ValueError(f"{op}: out must not be the planes themselves, which are read meanwhile")
+    shared = [a.data_ptr() == b.data_ptr() for a, b in zip(out, planes, strict=True) if a.numel()]
+    same = in_place and all(shared) and [a.stride() for a in out] == [b.stride() for b in planes]
+    if any(shared) and not same:
+        raise ValueError(
+            f"{op}: out must share no memory with the planes, which are read meanwhile"
+            + (", or all of it" if in_place else "")
+        )
 
 
 def _deliver(result: Planes, out: Planes | None) -> Planes:

@@ -9,7 +9,7 @@ import operator
 from torch import Tensor
 
 from ..media.frame import ColorSpec, yuv_format
-from ..ops import plane_change
+from ..ops import plane_means
 
 # Points looked at along the longer side of a plane.
 _POINTS = 64
@@ -43,35 +43,33 @@ class FlickerMeter:
         return None if freedom == 0 else 255.0 * math.sqrt(self._squares / (3 * freedom))
 
 
-def foreground_change(
-    before: tuple[Tensor, ...], after: tuple[Tensor, ...], mask: Tensor, black: float,
-    color: ColorSpec,
-) -> tuple[float, float, float] | None:  # fmt: skip
-    """Mean foreground colour after minus before, RGB in [0,1], on a grid of points.
+def foreground_mean(
+    planes: tuple[Tensor, ...], mask: Tensor, black: float, color: ColorSpec
+) -> tuple[float, float, float] | None:
+    """A frame's mean foreground colour, on a grid of points.
 
-    The same points are looked at in both, so texture between them cancels. YUV means are turned
-    into RGB by the matrix, which is linear.
+    The grid is the mask's: between frames with the same mask, texture cancels.
 
     Args:
-        before: the frame's planes.
-        after: those of the result.
+        planes: the frame's.
         mask: [H,W] samples.
         black: their value for "outside".
         color: what the planes hold.
 
     Returns:
-        (red, green, blue), or None where no point of the grid is in the foreground.
+        (red, green, blue), those of white less those of black being 1, up to a constant (that of
+        YUV's black); None where no point of the grid is in the foreground.
     """
     across, down = color.subsampling if color.layout == "yuv" else (0, 0)
     shift = max(across, down)
-    old, new = _single(before), _single(after)
-    mask = mask.to(old[0].device)
+    planes = _single(planes)
+    mask = mask.to(planes[0].device)
     for points in (_POINTS, 4 * _POINTS):
         # A foreground of few pixels may lie between the points of the coarse grid.
         step = max(1, -(-max(mask.shape) // points) >> shift) << shift
-        change = plane_change(old, new, mask, step, black=black, subsampling=(across, down))
-        if change is not None:
-            return _as_rgb(change, color)
+        means = plane_means(planes, mask, step, black=black, subsampling=(across, down))
+        if means is not None:
+            return _as_rgb(means, color)
     return None
 
 
@@ -80,11 +78,12 @@ def _single(planes: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return planes[0].detach().unbind(-1) if planes[0].ndim == 3 else planes
 
 
-def _as_rgb(change: list[float], color: ColorSpec) -> tuple[float, float, float]:
+def _as_rgb(means: list[float], color: ColorSpec) -> tuple[float, float, float]:
     if color.layout == "yuv":
         m = yuv_format(color).native()[0]
-        red, green, blue = (sum(map(operator.mul, m[i : i + 3], change)) for i in (0, 3, 6))
+        # The matrix is linear, and takes means as it takes samples.
+        red, green, blue = (sum(map(operator.mul, m[i : i + 3], means)) for i in (0, 3, 6))
         return red, green, blue
     span = color.white - color.black
-    values = [value / span for value in change]
+    values = [value / span for value in means]
     return (values[0],) * 3 if len(values) == 1 else (values[0], values[1], values[2])

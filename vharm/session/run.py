@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..looks import FilterLook, Look, TrackWriter
-from ..media.formats import blank_like
+from ..media.formats import blank_like, overwritable
 from ..media.frame import Frame
 from ..media.mask import Mask
 from ..media.pipe import threaded
@@ -30,7 +31,7 @@ from .between import check_waiting
 from .compare import join
 from .cuts import CutDetector
 from .estimate import Estimator, given, smoothed
-from .flicker import FlickerMeter, foreground_change
+from .flicker import FlickerMeter, foreground_mean
 from .goal import ClipWeights, Goal, open_goal
 from .items import Item
 from .mask_free import MaskFinder
@@ -74,6 +75,8 @@ class Run:
         self.session, self.reader, self.masks = session, reader, masks
         self.report, self.compare, self.progress = report, compare, progress
         self.threads = threads
+        # "Before" of a comparison is read after the Look was applied.
+        self._overwrites = compare is None and getattr(reader, "gives_away", False)
         self.track: TrackWriter | None = None
         self.matte: Writer | None = None
         self.read = 0
@@ -311,22 +314,32 @@ class Run:
     def _applied(self, item: Item) -> Frame:
         frame = item.frame
         with self.scope("apply"):
-            # Straight into the memory that is handed to the encoder, where there will be one.
-            blank = None if isinstance(frame, TensorFrame) else blank_like(frame)
-            target = None if blank is None else blank.tensors()
-            look = self._weakened(item.look)
-            planes = apply_look(frame, item.mask, look, self.session.device, target)
-            if planes[0].device == frame.tensors()[0].device:
-                self._measure_flicker(item, planes)
-            return with_tensors(frame, planes) if blank is None else blank
+            before = self._foreground(item, frame)
+            source, target = self._room(frame)
+            look, device = self._weakened(item.look), self.session.device
+            if target is None:
+                out = with_tensors(frame, apply_look(source, item.mask, look, device))
+            else:
+                apply_look(source, item.mask, look, device, target.tensors())
+                out = target
+            after = self._foreground(item, out)
+            if before is not None:
+                self._flicker.update(tuple(map(operator.sub, after, before)))
+            return out
 
-    def _measure_flicker(self, item: Item, planes: tuple[torch.Tensor, ...]) -> None:
-        frame, mask = item.frame, item.mask
-        change = foreground_change(
-            frame.tensors(), planes, mask_tensor(mask), mask.black, frame.color
-        )
-        if change is not None:
-            self._flicker.update(change)
+    def _room(self, frame: Frame) -> tuple[Frame, Frame | None]:
+        """The frame to read, and where the result is to be written if not to new tensors.
+
+        That is memory which is handed to the encoder: the frame's own, where nobody else has it.
+        """
+        if isinstance(frame, TensorFrame):
+            return frame, None
+        own = overwritable(frame) if self._overwrites else None
+        return (own, own) if own is not None else (frame, blank_like(frame))
+
+    def _foreground(self, item: Item, frame: Frame) -> tuple[float, float, float] | None:
+        mask = item.mask
+        return foreground_mean(frame.tensors(), mask_tensor(mask), mask.black, frame.color)
 
     def _weakened(self, look: Look) -> Look:
         """The Look at the Session's strength; the last one is kept, as a clip may have only one."""

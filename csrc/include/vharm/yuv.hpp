@@ -24,11 +24,10 @@ VHARM_API Status composite_yuv(const PlaneView* foreground, const PlaneView* bac
 // Area average of a plane of any dtype, in its own sample units; `out` is float and not larger.
 VHARM_API Status shrink_plane(const PlaneView& plane, const PlaneView& out, int threads);
 
-// How planes change, on a grid: sums[c] = sum of w * (after[c] - before[c]) and sums[count] = sum
-// of w, over every step-th row and column of the mask, with w = max(mask - black, 0). Planes after
-// the first may be subsampled, and step is then a multiple of that.
-VHARM_API Status plane_change(const PlaneView* before, const PlaneView* after, int count,
-                              const PlaneView& mask, float black, int64_t step, int log2_x,
-                              int log2_y, double* sums);
+// Sums over the points of a grid: sums[c] = sum of w * planes[c] and sums[count] = sum of w, over
+// every step-th row and column of the mask, with w = max(mask - black, 0). Planes after the first
+// may be subsampled, and step is then a multiple of that.
+VHARM_API Status plane_sums(const PlaneView* planes, int count, const PlaneView& mask, float black,
+                            int64_t step, int log2_x, int log2_y, double* sums);
 
 }  // namespace vharm
