@@ -8,10 +8,17 @@ pytest benchmarks --quick      small sizes, few repetitions
 
 from __future__ import annotations
 
+import faulthandler
+import functools
 import os
+import signal
+import sys
 
 import pytest
 import torch
+
+# No test takes a tenth of this; pyproject.toml's faulthandler_timeout is longer.
+CHILD_SECONDS = 300
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -26,6 +33,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "gpu: needs an NVIDIA GPU")
+    if hasattr(signal, "SIGALRM"):
+        # Forked children, such as a DataLoader's workers, say where they hang, and end. (With
+        # dump_traceback_later they would hang by that: it waits for the parent's thread.)
+        faulthandler.register(signal.SIGALRM, file=sys.__stderr__, chain=True)
+        os.register_at_fork(after_in_child=functools.partial(signal.alarm, CHILD_SECONDS))
     device = config.getoption("--device")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise pytest.UsageError(f"--device {device}: torch sees no CUDA device")
