@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import threading
@@ -119,4 +120,5 @@ def stage_marker() -> Callable[[str], AbstractContextManager[Any]]:
     except ImportError:
         nothing = contextlib.nullcontext()
         return lambda name: nothing
-    return lambda name: nvtx.annotate(f"vharm.{name}", domain="vharm")
+    # A range keeps nothing of the time between, so one serves all threads.
+    return functools.cache(lambda name: nvtx.annotate(f"vharm.{name}", domain="vharm"))
