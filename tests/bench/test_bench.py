@@ -55,6 +55,9 @@ def test_cases_are_measured_apart(clip, tmp_path):
     told = []
     results = bench.measure(cases, clip, rounds=1, progress=told.append)
     assert told == [case.name for case in cases]
+    assert results[0].share == bench.Share(1, 1)
+    ratio = results[0].seconds / results[1].seconds, results[0].cpu / results[1].cpu
+    assert (results[1].share.wall, results[1].share.cpu) == pytest.approx(ratio)
     assert [result.frames for result in results] == [10, 10]
     assert all(0 < result.cpu < 60 and result.seconds > 0 for result in results)
     assert all(50 << 20 < result.peak < 4 << 30 for result in results)
@@ -69,6 +72,24 @@ def test_cases_are_measured_apart(clip, tmp_path):
     data = json.loads(json.dumps(bench.as_data(results, None, sparse)))
     assert data["cases"][0]["share"] == 1
     assert data["interpolated"][0]["every"] == 5
+
+
+def test_shares_are_of_the_run_before(clip, monkeypatch):
+    """A machine that gets slower and slower does not change them."""
+    cases = [bench.Case("copy"), bench.Case("harmonize", "mkl"), bench.Case("harmonize", "mkl", 5)]
+    speeds, clock = dict(zip(cases, (1.0, 2.0, 1.25), strict=True)), itertools.count(1)
+
+    def run(case, clip, out):
+        slow = 1.01 ** next(clock)
+        took = {"seconds": slow * speeds[case], "cpu": 2 * slow * speeds[case]}
+        return {**took, "frames": 10, "peak": 1, "stages": {}, "size": 1}
+
+    monkeypatch.setattr(sys.modules["vharm.bench.measure"], "run_apart", run)
+    found = bench.measure(cases, clip, rounds=3)
+    assert [result.share.wall for result in found] == pytest.approx([1, 0.5 / 1.01, 0.8 / 1.01])
+    assert [result.share.cpu for result in found] == pytest.approx([1, 0.5 / 1.01, 0.8 / 1.01])
+    alone = bench.measure(cases[:1], clip, rounds=2)
+    assert alone[0].share == bench.Share(1, 1)
 
 
 def test_a_case_that_fails_says_why(clip, tmp_path):

@@ -17,6 +17,17 @@ from .cases import Case, Clip
 
 
 @dataclass
+class Share:
+    """How much of the first case's speed another one has, by the clock and by CPU time.
+
+    1.0 is as fast; less is slower.
+    """
+
+    wall: float
+    cpu: float
+
+
+@dataclass
 class Measured:
     """What one case took.
 
@@ -30,6 +41,8 @@ class Measured:
             Python and PyTorch in it.
         stages: seconds by stage, medians; they overlap. Empty where a case does not tell.
         size: of the video that was written, bytes.
+        share: of the first case's speed, median over rounds; in each compared with a run of the
+            first just before, as machines are faster at one time than at another.
     """
 
     case: Case
@@ -39,6 +52,7 @@ class Measured:
     peak: int
     stages: dict[str, float]
     size: int
+    share: Share
 
     @property
     def fps(self) -> float:
@@ -51,24 +65,11 @@ class Measured:
         return self.cpu / self.frames
 
 
-@dataclass
-class Share:
-    """How much of the first case's speed another one has, by the clock and by CPU time."""
-
-    wall: float
-    cpu: float
-
-    @classmethod
-    def of(cls, one: Measured, first: Measured) -> Share:
-        """1.0 is as fast; less is slower."""
-        return cls(one.fps / first.fps, first.cpu_per_frame / one.cpu_per_frame)
-
-
 def measure(
     cases: Sequence[Case], clip: Clip, *, rounds: int = 3,
     progress: Callable[[str], None] | None = None,
 ) -> list[Measured]:  # fmt: skip
-    """Runs all cases in turn, `rounds` times.
+    """Runs all cases in turn, `rounds` times, each but the first after another run of the first.
 
     Each run has a process of its own, so that one's memory and threads are not another's; it warms
     up on the clip's beginning. The results are deleted.
@@ -84,20 +85,28 @@ def measure(
     """
     if rounds < 1:
         raise ValueError(f"rounds: expected at least 1, got {rounds}")
+    first, *others = cases
     runs: dict[Case, list[dict]] = {case: [] for case in cases}
+    shares: dict[Case, list[Share]] = {case: [] for case in cases}
     with tempfile.TemporaryDirectory(prefix="vharm-bench-") as folder:
+        out = Path(folder) / "out.mp4"
         for _ in range(rounds):
-            for case in cases:
-                if progress is not None:
-                    progress(case.name)
-                runs[case].append(run_apart(case, clip, Path(folder) / "out.mp4"))
+            for case in others or cases:
+                for each in dict.fromkeys((first, case)):
+                    if progress is not None:
+                        progress(each.name)
+                    runs[each].append(run_apart(each, clip, out))
+                floor, run = runs[first][-1], runs[case][-1]
+                shares[case].append(
+                    Share(floor["seconds"] / run["seconds"], floor["cpu"] / run["cpu"])
+                )
     counts = {run["frames"] for of_case in runs.values() for run in of_case}
     if len(counts) > 1:
         raise RuntimeError(f"cases wrote different numbers of frames: {sorted(counts)}")
-    return [_together(case, of_case) for case, of_case in runs.items()]
+    return [_together(case, of_case, shares[case]) for case, of_case in runs.items()]
 
 
-def _together(case: Case, runs: list[dict]) -> Measured:
+def _together(case: Case, runs: list[dict], shares: list[Share]) -> Measured:
     names = runs[0]["stages"]
     return Measured(
         case, runs[0]["frames"],
@@ -106,6 +115,10 @@ def _together(case: Case, runs: list[dict]) -> Measured:
         max(run["peak"] for run in runs),
         {name: statistics.median(run["stages"].get(name, 0.0) for run in runs) for name in names},
         runs[0]["size"],
+        Share(
+            statistics.median([share.wall for share in shares] or [1.0]),
+            statistics.median([share.cpu for share in shares] or [1.0]),
+        ),
     )  # fmt: skip
 
 
