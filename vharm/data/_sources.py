@@ -7,8 +7,6 @@ other as uint8 arrays: `colours` [H,W,3], `masks` [H,W].
 
 from __future__ import annotations
 
-import functools
-import gc
 import itertools
 import os
 from collections.abc import Iterator
@@ -133,21 +131,9 @@ class Video:
             frames.close()
 
 
-@functools.cache
-def _leave_decoders_to_the_parent() -> None:
-    """Keeps forked children, such as a DataLoader's workers, from freeing the parent's decoders.
-
-    PyAV's objects refer to each other, so only the garbage collector frees them; a child that
-    does so waits for ever for the decoder's threads, which it does not have.
-    """
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=gc.freeze)
-
-
 def _opened(path: str):
     from ..media import MediaError, open_reader
 
-    _leave_decoders_to_the_parent()
     try:
         return open_reader(path)
     except (MediaError, FileNotFoundError) as error:

@@ -7,6 +7,8 @@ import re
 from functools import cache
 from types import ModuleType
 
+from .forks import leave_decoders_to_the_parent
+
 
 class MediaError(RuntimeError):
     """A clip could not be read or written to its end.
@@ -40,6 +42,7 @@ def require_av() -> ModuleType:
         raise ImportError(
             f'PyAV {oldest} or newer is needed, found {av.__version__}: pip install "vharm[video]"'
         )
+    leave_decoders_to_the_parent()
     return av
 
 
