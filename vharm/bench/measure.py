@@ -17,17 +17,6 @@ from .cases import Case, Clip
 
 
 @dataclass
-class Share:
-    """How much of the first case's speed another one has, by the clock and by CPU time.
-
-    1.0 is as fast; less is slower.
-    """
-
-    wall: float
-    cpu: float
-
-
-@dataclass
 class Measured:
     """What one case took.
 
@@ -41,8 +30,6 @@ class Measured:
             Python and PyTorch in it.
         stages: seconds by stage, medians; they overlap. Empty where a case does not tell.
         size: of the video that was written, bytes.
-        share: of the first case's speed, median over rounds; in each compared with a run of the
-            first just before, as machines are faster at one time than at another.
     """
 
     case: Case
@@ -52,7 +39,6 @@ class Measured:
     peak: int
     stages: dict[str, float]
     size: int
-    share: Share
 
     @property
     def fps(self) -> float:
@@ -65,14 +51,28 @@ class Measured:
         return self.cpu / self.frames
 
 
+@dataclass
+class Share:
+    """How much of the first case's speed another one has, by the clock and by CPU time."""
+
+    wall: float
+    cpu: float
+
+    @classmethod
+    def of(cls, one: Measured, first: Measured) -> Share:
+        """1.0 is as fast; less is slower."""
+        return cls(one.fps / first.fps, first.cpu_per_frame / one.cpu_per_frame)
+
+
 def measure(
     cases: Sequence[Case], clip: Clip, *, rounds: int = 3,
     progress: Callable[[str], None] | None = None,
 ) -> list[Measured]:  # fmt: skip
-    """Runs all cases in turn, `rounds` times, each but the first after another run of the first.
+    """Runs all cases in turn, `rounds` times, the first anew before each of the others.
 
-    Each run has a process of its own, so that one's memory and threads are not another's; it warms
-    up on the clip's beginning. The results are deleted.
+    So the first's figures are of the whole time, while machines get faster and slower. Each run
+    has a process of its own, so that one's memory and threads are not another's; it warms up on
+    the clip's beginning. The results are deleted.
 
     Args:
         cases: the first is what the others are compared with.
@@ -86,27 +86,21 @@ def measure(
     if rounds < 1:
         raise ValueError(f"rounds: expected at least 1, got {rounds}")
     first, *others = cases
+    order = [case for other in others or cases for case in dict.fromkeys((first, other))]
     runs: dict[Case, list[dict]] = {case: [] for case in cases}
-    shares: dict[Case, list[Share]] = {case: [] for case in cases}
     with tempfile.TemporaryDirectory(prefix="vharm-bench-") as folder:
-        out = Path(folder) / "out.mp4"
         for _ in range(rounds):
-            for case in others or cases:
-                for each in dict.fromkeys((first, case)):
-                    if progress is not None:
-                        progress(each.name)
-                    runs[each].append(run_apart(each, clip, out))
-                floor, run = runs[first][-1], runs[case][-1]
-                shares[case].append(
-                    Share(floor["seconds"] / run["seconds"], floor["cpu"] / run["cpu"])
-                )
+            for case in order:
+                if progress is not None:
+                    progress(case.name)
+                runs[case].append(run_apart(case, clip, Path(folder) / "out.mp4"))
     counts = {run["frames"] for of_case in runs.values() for run in of_case}
     if len(counts) > 1:
         raise RuntimeError(f"cases wrote different numbers of frames: {sorted(counts)}")
-    return [_together(case, of_case, shares[case]) for case, of_case in runs.items()]
+    return [_together(case, of_case) for case, of_case in runs.items()]
 
 
-def _together(case: Case, runs: list[dict], shares: list[Share]) -> Measured:
+def _together(case: Case, runs: list[dict]) -> Measured:
     names = runs[0]["stages"]
     return Measured(
         case, runs[0]["frames"],
@@ -115,10 +109,6 @@ def _together(case: Case, runs: list[dict], shares: list[Share]) -> Measured:
         max(run["peak"] for run in runs),
         {name: statistics.median(run["stages"].get(name, 0.0) for run in runs) for name in names},
         runs[0]["size"],
-        Share(
-            statistics.median([share.wall for share in shares] or [1.0]),
-            statistics.median([share.cpu for share in shares] or [1.0]),
-        ),
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from .cases import EAGER_METHOD, Case
 from .difference import Agreement, Interpolation
-from .measure import Measured
+from .measure import Measured, Share
 
 THREADS = {
     "read": ("decode", "mask", "masks", "thumbnails"),
@@ -29,10 +29,10 @@ def cores() -> int:
 
 def table(results: Sequence[Measured]) -> str:
     """Speed, share of the first case's, CPU time and memory of each; then seconds by stage."""
-    width = max(len(result.case.name) for result in results)
+    first, width = results[0], max(len(result.case.name) for result in results)
     lines = [f"{'':{width}}  frames/s  share  CPU ms/frame  CPU share  peak MiB  KiB/frame"]
     for result in results:
-        share = result.share
+        share = Share.of(result, first)
         lines.append(
             f"{result.case.name:{width}}  {result.fps:8.1f}  {share.wall:5.0%}  "
             f"{1e3 * result.cpu_per_frame:12.1f}  {share.cpu:9.0%}  {result.peak / 2**20:8.0f}  "
@@ -115,12 +115,13 @@ def as_data(
     interpolated: Sequence[tuple[str, Interpolation]],
 ) -> dict[str, Any]:
     """All of it as plain JSON values."""
+    first = results[0]
     return {
         "cores": cores(),
         "cases": [
             {
                 "name": result.case.name, **asdict(result), "fps": result.fps,
-                "share": result.share.wall, "cpu_share": result.share.cpu,
+                "share": Share.of(result, first).wall, "cpu_share": Share.of(result, first).cpu,
             }
             for result in results
         ],
