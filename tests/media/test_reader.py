@@ -8,9 +8,7 @@ import pytest
 import torch
 
 from vharm.media import MediaError, open_reader
-from vharm.media.mask import matte_threads
 from vharm.media.pixel_formats import native_format
-from vharm.media.video_reader import decoder_threads
 
 av = pytest.importorskip("av")
 
@@ -139,12 +137,6 @@ def test_threads_of_a_decoder(make_clip, threads):
         assert np.array_equal(one.planes[0], other.planes[0])
     with pytest.raises(ValueError, match="threads: expected at least 1, got 0"):
         open_reader(path, threads=0)
-
-
-def test_a_decoder_gets_a_thread_for_each_core_and_a_matte_few(monkeypatch):
-    for cores, clip, matte in ((1, 1, 1), (2, 2, 1), (6, 6, 1), (64, 8, 2)):
-        monkeypatch.setattr("os.sched_getaffinity", lambda _, n=cores: range(n), raising=False)
-        assert (decoder_threads(), matte_threads()) == (clip, matte)
 
 
 def test_start_and_end(make_clip):

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from ..media.threads import cores
 from .cases import EAGER_METHOD, Case
 from .difference import Agreement, Interpolation
 from .measure import Measured, Share
@@ -18,13 +18,6 @@ THREADS = {
     "write": ("encode",),
 }
 """Which stages a thread of a Session works on; the threads run beside each other."""
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def table(results: Sequence[Measured]) -> str:

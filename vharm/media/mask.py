@@ -17,7 +17,7 @@ from .frame import Frame
 from .mask_shape import shape_mask
 from .open import open_reader
 from .reader import Reader
-from .video_reader import decoder_threads
+from .threads import matte_threads
 
 # Coloured noise of this much, of 255, is JPEG's; more is a picture or a map of labels.
 _COLOR_NOISE = 24 / 255
@@ -251,15 +251,6 @@ class MaskReader:
             low, high = data.dtype.type(mask.black), data.dtype.type(mask.white)
             return Mask(low + (high - np.clip(data, low, high)), mask.black, mask.white, mask.index)
         return mask
-
-
-def matte_threads() -> int:
-    """How many threads decode a matte: a quarter of what its composite gets.
-
-    Mattes are flat and soon decoded. Threads that wait for each other over them take time from
-    those that have more to do.
-    """
-    return max(1, decoder_threads() // 4)
 
 
 MAX_SHAPING = 256

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterator
 from fractions import Fraction
@@ -16,19 +15,9 @@ from .formats import frame_from_av
 from .frame import Frame
 from .reader import Reader, Template
 from .standalone import PacketsByTime
+from .threads import decoder_threads
 
 _HALF_A_MILLISECOND = Fraction(1, 2000)
-
-
-MOST_THREADS = 8
-"""Of a decoder, unless it was told otherwise: in 4K each one holds 50 MB of frames."""
-
-
-def decoder_threads() -> int:
-    """How many threads a decoder gets: one a core it may run on, at most `MOST_THREADS`."""
-    own = getattr(os, "sched_getaffinity", None)
-    cores = len(own(0)) if own else os.cpu_count() or 1
-    return min(cores, MOST_THREADS)
 
 
 class VideoReader(Reader):

@@ -17,6 +17,7 @@ from .pixel_formats import color_of_format
 from .reader import Template
 from .remux import PacketCopier, copy_chapters, portable_metadata
 from .standalone import PacketOrder, may_copy, packet_of
+from .threads import x264_threads
 from .writer import Writer
 
 _CONTAINER_OPTIONS = ("movflags", "brand", "write_tmcd", "use_editlist", "video_track_timescale")
@@ -77,6 +78,8 @@ class VideoWriter(Writer):
         avi = self._container.format.name == "avi"
         if avi:
             encoding.options.setdefault("bf", "0")
+        if encoding.codec == "libx264":
+            encoding.options.setdefault("threads", str(x264_threads(height)))
         clock = template.time_base if own_clock and not (avi and rate) else 1 / rate
         context.time_base = stream.time_base = clock
         if self._container.format.name in ("mp4", "mov", "ipod"):

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from ..media.array_reader import cut_indices
 from ..media.frame import Frame
-from ..media.mask import Mask, MaskReader, matte_threads, open_mask
+from ..media.mask import Mask, MaskReader, open_mask
 from ..media.mask_shape import shape_mask
 from ..media.open import open_reader
 from ..media.reader import Reader, rate_of
+from ..media.threads import matte_threads
 from .pairs import has_own_mask, own_mask
 from .sources import MemoryReader
 
