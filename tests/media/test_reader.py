@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -289,3 +290,10 @@ def test_generator_is_lazy_and_read_once():
 def test_bad_arrays(source, error, text):
     with pytest.raises(error, match=text):
         list(open_reader(source))
+
+
+def test_nothing_keeps_the_first_picture(make_clip):
+    # Its side data is looked at, which would keep it until the collector comes: 12 MB in 4K.
+    first, second, *_ = open_reader(make_clip())
+    kept = [sys.getrefcount(frame.source[0]) for frame in (first, second)]
+    assert kept[0] == kept[1]

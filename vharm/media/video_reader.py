@@ -255,9 +255,12 @@ def _stated_end(stream: Any) -> float | None:
 
 def _side_information(picture: Any) -> tuple[tuple[int, ...] | None, int, bool]:
     """Display matrix, rotation in degrees, and whether the picture is interlaced."""
+    from av.sidedata.sidedata import SideDataContainer
+
     rotation = int(picture.rotation)
     try:
-        data = picture.side_data.get("DISPLAYMATRIX")
+        # `picture.side_data` would be kept by the picture it keeps: both wait for the collector.
+        data = SideDataContainer(picture).get("DISPLAYMATRIX")
         matrix = None if data is None else struct.unpack("=9i", bytes(data)[:36])
     except ValueError:
         # PyAV lists no side data at all where one kind is newer than it knows.
