@@ -59,8 +59,9 @@ class Runner:
 def _copy(reader: Iterable[Any], writer: Any) -> int:
     """As a Session does it: decoded in a thread, encoded in the caller's."""
     from ..media import threaded
+    from ..session.resources import ahead, frame_bytes
 
-    with writer, threaded(reader, 4, "vharm-read") as frames:
+    with writer, threaded(reader, ahead(frame_bytes(reader)), "vharm-read") as frames:
         for frame in frames:
             writer.write(frame)
             del frame

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 HELD_BYTES = 256 << 20
 """How many bytes of frames may wait for what is estimated at once on a GPU."""
 
-QUEUE_BYTES = 32 << 20
+QUEUE_BYTES = 16 << 20
 """The same on the CPU, and for frames that a thread has ready before they are asked for."""
 
 CPU_BATCH = 4
