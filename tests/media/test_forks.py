@@ -43,3 +43,33 @@ def test_a_child_leaves_its_parents_scalers_and_decoders_alone(enabled):
         text=True, check=False, timeout=60,
     )  # fmt: skip
     assert result.stdout.split() == ["7", str(enabled), "0"], result.stderr
+
+
+# Four threads whose forks overlap.
+FORKS = """
+import gc, os, sys, threading
+from vharm.media.errors import require_av
+sys.setswitchinterval(1e-6)
+require_av()
+def fork():
+    for _ in range(50):
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if gc.isenabled() else 1)
+        found.append(os.waitpid(child, 0)[1])
+found = []
+threads = [threading.Thread(target=fork) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(len(found), sum(found), gc.isenabled())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_forks_of_several_threads_leave_the_collector_on():
+    result = subprocess.run(
+        [sys.executable, "-c", FORKS], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert result.stdout.split() == ["200", "0", "True"], result.stderr

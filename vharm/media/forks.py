@@ -5,7 +5,11 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 
+# Held from before a fork until after it, in parent and child: else, of two threads that fork at
+# once, the second would find the collector paused by the first, and leave it so.
+_forking = threading.RLock()
 _collecting = True
 
 
@@ -24,6 +28,7 @@ def leave_decoders_to_the_parent() -> None:
 
 def _pause() -> None:
     global _collecting
+    _forking.acquire()
     _collecting = gc.isenabled()
     gc.disable()
 
@@ -31,6 +36,7 @@ def _pause() -> None:
 def _resume() -> None:
     if _collecting:
         gc.enable()
+    _forking.release()
 
 
 def _resume_without_inherited() -> None:
