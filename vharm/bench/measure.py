@@ -86,7 +86,7 @@ def measure(
     if rounds < 1:
         raise ValueError(f"rounds: expected at least 1, got {rounds}")
     first, *others = cases
-    order = [case for other in others or cases for case in dict.fromkeys((first, other))]
+    order = [case for other in others for case in (first, other)] or [first]
     runs: dict[Case, list[dict]] = {case: [] for case in cases}
     with tempfile.TemporaryDirectory(prefix="vharm-bench-") as folder:
         for _ in range(rounds):
