@@ -34,6 +34,7 @@ def x264_threads(height: int) -> int:
     """How many threads x264 gets: one a core, and as in its own choice for 32 rows at least.
 
     That choice is half as many again as there are cores, for machines that do nothing else. Beside
-    decoding and harmonizing they make nothing faster, and each holds frames: 75 MB of them in 4K.
+    decoding and harmonizing they made nothing faster on two cores (more were not at hand), and each
+    holds frames: 75 MB of them in 4K.
     """
     return max(1, min(cores(), height // 32))

@@ -37,7 +37,7 @@ def frame_bytes(reader: Any) -> int:
 
 
 def ahead(frame_bytes: int) -> int:
-    """How many frames a thread may be ahead: 4, and fewer of very large ones."""
+    """How many frames a thread may be ahead: 4, and fewer of large ones."""
     return max(1, min(4, QUEUE_BYTES // frame_bytes))
 
 
