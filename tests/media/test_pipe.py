@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 import time
 import traceback
@@ -106,3 +108,26 @@ def test_pipes_nest():
 def test_bad_size():
     with pytest.raises(ValueError, match="queue_size"):
         threaded([], queue_size=0)
+
+
+def test_threads_that_nobody_closed_end_before_the_interpreter():
+    """Ctrl-C may come while a thread is being started: nobody has it then."""
+    program = """
+import atexit, time
+ended = []
+atexit.register(lambda: print("ended" if ended else "running"))
+from vharm.media import threaded
+def slow():
+    try:
+        for i in range(100):
+            time.sleep(0.2)
+            yield i
+    finally:
+        ended.append(True)
+threads = threaded(slow())
+next(threads)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert result.stdout.split() == ["ended"], result.stderr

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import threading
 import weakref
 from collections import deque
@@ -62,6 +64,22 @@ def _stop(shared: _Shared) -> None:
         shared.changed.notify_all()
 
 
+_LONGEST_STOP = 5.0  # seconds
+_running: weakref.WeakKeyDictionary[threading.Thread, _Shared] = weakref.WeakKeyDictionary()
+
+
+@atexit.register
+def _stop_all() -> None:
+    """Ends threads that nobody closed, as where Ctrl-C came while one was being started.
+
+    The interpreter ends them wherever they are, and in C++ code that aborts the whole process.
+    """
+    for thread, shared in list(_running.items()):
+        _stop(shared)
+        with contextlib.suppress(RuntimeError):  # it has not begun
+            thread.join(_LONGEST_STOP)
+
+
 class Prefetch(Generic[T]):
     """Iterator over items that a thread prepares ahead; see ``threaded``."""
 
@@ -71,6 +89,7 @@ class Prefetch(Generic[T]):
             target=_produce, args=(self._shared, iterable), name=name, daemon=True
         )
         self._finalizer = weakref.finalize(self, _stop, self._shared)
+        _running[self._thread] = self._shared
         self._thread.start()
 
     def __iter__(self) -> Iterator[T]:
@@ -90,7 +109,7 @@ class Prefetch(Generic[T]):
             raise error
         raise StopIteration
 
-    def close(self, timeout: float = 5.0) -> None:
+    def close(self, timeout: float = _LONGEST_STOP) -> None:
         """Stop the thread and wait until it has closed its source, at most ``timeout`` seconds."""
         self._finalizer()
         if self._thread is not threading.current_thread():
